@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the user asked for: settings read once from named values, and the policy that they
+ * give a peer. One table of keys serves the environment (AGENTSHIM_TIMEOUT=30s), a rule
+ * ("payments:443 timeout=5s") and, with the configuration file, "timeout = 30s".
+ */
+#ifndef CORE_CONFIG_H
+#define CORE_CONFIG_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/policy.h"
+
+#define CONFIG_TEXT_MAX     4096 /* bytes of PEERS and of RULES that are kept, NUL included */
+#define CONFIG_PATTERNS_MAX 64
+#define CONFIG_RULES_MAX    64
+#define CONFIG_PROBLEMS_MAX 8
+#define CONFIG_PROBLEM_SIZE 160
+#define CONFIG_PATH_SIZE    256
+
+/* Where a value in force came from; for `agentshim status`. */
+enum config_source {
+	CONFIG_BUILT_IN,
+	CONFIG_ENVIRONMENT,
+	CONFIG_RULE,
+};
+
+enum config_log_level {
+	CONFIG_LOG_WARN, /* state changes, and refusals summed per second */
+	CONFIG_LOG_INFO, /* also spans */
+};
+
+/* Key of each policy field, also its bit in config_rule.set and config.set. */
+enum config_key {
+	CONFIG_KEY_MODE,
+	CONFIG_KEY_MAX_REQUESTS,
+	CONFIG_KEY_INTERVAL,
+	CONFIG_KEY_TIMEOUT,
+	CONFIG_KEY_CONSECUTIVE_FAILURES,
+	CONFIG_KEY_PATIENCE,
+	CONFIG_KEY_PROBE_TIMEOUT,
+	CONFIG_KEY_ERRNO,
+	CONFIG_KEYS
+};
+
+/*
+ * A peer pattern: "*", "host", "host:port", "*.local", "*:5432", "10.0.0.0/8", "[fd00::]/8",
+ * "[::1]:80". A glob (`*` and `?`) matches the name under which the peer is known and, when
+ * the peer is known by name, its address too; a network matches the address.
+ */
+struct config_pattern {
+	bool negated;          /* written with a leading '!' */
+	bool network;
+	uint8_t prefix;        /* of a network: bits, of the IPv6 (or v4-mapped) form */
+	struct in6_addr address;
+	uint16_t port;         /* 0: any */
+	uint16_t glob;         /* offset of the NUL-terminated host glob in config.text */
+};
+
+struct config_rule {
+	struct config_pattern pattern;
+	uint32_t set;          /* bits of enum config_key that this rule gives */
+	struct policy policy;  /* only the fields in @set mean anything */
+};
+
+/*
+ * Everything a process runs by. Immutable once it is published. No pointer, so that it can
+ * be copied; strings live in @text.
+ */
+struct config {
+	struct policy policy;  /* built in, overlaid by the environment; complete */
+	uint32_t set;          /* keys that the environment gave */
+	bool disabled;         /* AGENTSHIM_DISABLE=1 (also "true", "yes", "on") */
+	enum config_log_level log_level;
+	char log[CONFIG_PATH_SIZE];     /* "": no log; "stderr", "stdout" or a path */
+	char dir[CONFIG_PATH_SIZE];     /* "": /dev/shm/agentshim-UID */
+	char service[CONFIG_PATH_SIZE]; /* AGENTSHIM_SERVICE, "" when unset */
+	char otel_service[CONFIG_PATH_SIZE]; /* OTEL_SERVICE_NAME, "" when unset */
+
+	uint16_t n_peers, n_rules, n_problems;
+	struct config_pattern peers[CONFIG_PATTERNS_MAX];
+	struct config_rule rules[CONFIG_RULES_MAX];
+
+	/*
+	 * Bad values, ready to show: "AGENTSHIM_TIMEOUT: found \"30 parsecs\", expected a
+	 * duration such as 30s, 1m30s or 500ms; 30s stands". More than fit are counted in
+	 * n_problems only.
+	 */
+	char problems[CONFIG_PROBLEMS_MAX][CONFIG_PROBLEM_SIZE];
+
+	uint16_t text_used;
+	char text[2 * CONFIG_TEXT_MAX];
+};
+
+/* A peer as connect(2) sees it. */
+struct config_peer {
+	const char *host;       /* lower case; a name, or the address in text, no brackets */
+	struct in6_addr address; /* v4-mapped for IPv4 */
+	uint16_t port;          /* host byte order */
+};
+
+/*
+ * config_from_environment - read every AGENTSHIM_* setting
+ * @get: secure_getenv(3), or a test's stand-in; the strings it returns are copied
+ * @arg: handed to @get
+ * @ret: overwritten whole; valid whatever the environment holds
+ *
+ * A value that cannot be read leaves its default in force and one line in problems.
+ * Unknown AGENTSHIM_ names are not looked for here (only names in the table are asked).
+ * Context: once at load; no allocation, no stdio.
+ */
+void config_from_environment(const char *(*get)(void *arg, const char *name), void *arg,
+			     struct config *ret);
+
+/* config_wants - is this peer to be guarded at all (AGENTSHIM_PEERS)? Unset means all;
+ * a peer that a '!' pattern matches never is; when only '!' patterns stand, all others are.
+ * Context: any thread, signal handlers too; no lock; errno kept. */
+bool config_wants(const struct config *c, const struct config_peer *peer);
+
+/*
+ * config_policy - the settings in force for a peer: rules in order (the first that gives a
+ * key wins), then the environment, then built in. Complete.
+ * @ret_sources: CONFIG_KEYS entries, where each came from; may be NULL
+ * Context: as config_wants().
+ */
+struct policy config_policy(const struct config *c, const struct config_peer *peer,
+			    enum config_source ret_sources[CONFIG_KEYS]);
+
+/* Names of keys as rules write them ("timeout"); the environment's are AGENTSHIM_ and capitals. */
+const char *config_key_name(enum config_key key);
+
+/*
+ * config_key_text - a policy's value of @key as a user would write it ("30s", "enforce",
+ * "ECONNREFUSED"). NUL-terminated, cut to @size. Returns the length written.
+ */
+size_t config_key_text(const struct policy *p, enum config_key key, char *buf, size_t size);
+
+/*
+ * duration_parse - "30s", "1m30s", "1.5s", "500ms", "250us", "10ns", "2h"; a number needs a
+ * unit, 0 may stand alone. Returns false on anything else and on overflow of 2^62 ns.
+ */
+bool duration_parse(const char *text, uint64_t *ret_ns);
+
+/* duration_text - the shortest such form that is exact ("1m30s", "1500ms" is "1.5s"). */
+size_t duration_text(uint64_t ns, char *buf, size_t size);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The names under which this process looked addresses up, so that a breaker is called
+ * "payments:443" and not "10.3.2.1:443". Bounded, private to the process, inherited by fork.
+ */
+#ifndef CORE_NAMES_H
+#define CORE_NAMES_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define NAMES_MAX          512 /* distinct host names remembered; later ones are not */
+#define NAMES_ADDRESSES    1024 /* addresses remembered; the oldest in a set gives way */
+#define NAMES_NAME_SIZE    254 /* RFC 1035 2.3.4: 253 octets in text, and a NUL */
+#define NAMES_LOOKUP_MAX   8   /* addresses of the latest lookup kept per thread */
+#define NAMES_LIVE_NS      (600 * UINT64_C(1000000000)) /* a name not looked up for this
+							 * long has left its address */
+
+/* A thread's latest lookup; zero-filled at first. The caller keeps it in thread-local memory. */
+struct names_latest {
+	uint32_t name;                        /* 1 + index of the name; 0: none */
+	uint32_t addresses[NAMES_LOOKUP_MAX]; /* hashes; 0: none */
+};
+
+struct names; /* opaque; zero-filled memory of names_size() bytes is empty and ready */
+
+size_t names_size(void);
+
+/*
+ * names_learn - remember that @host resolved to @addresses
+ * @host: as the program wrote it; folded to lower case, a final dot dropped. A literal
+ *        address, an empty or an over-long name is ignored.
+ * @latest: replaced by this lookup
+ *
+ * Context: any thread; takes no lock that can block (a busy table forgets this lookup);
+ * no allocation; errno kept. Not from signal handlers, as getaddrinfo(3) itself is not.
+ */
+void names_learn(struct names *n, const char *host, const struct in6_addr *addresses,
+		 size_t n_addresses, uint64_t now, struct names_latest *latest);
+
+/*
+ * names_find - the name to key @address by, or false: key it by the address itself
+ * @ret_host: NAMES_NAME_SIZE bytes
+ *
+ * The thread's latest lookup decides first; then the table, unless the address has had
+ * several live names at once, which makes it ambiguous for good.
+ * Context: any thread, signal handlers too; lock-free (sequence-checked copies); errno kept.
+ */
+bool names_find(const struct names *n, const struct in6_addr *address,
+		const struct names_latest *latest, uint64_t now, char *ret_host);
+
+#endif
