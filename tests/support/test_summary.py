@@ -58,7 +58,7 @@ REASONS = [
     ('strange-package is not here', False),
 ]
 NOT_INSTALLED = {'nginx-light': 'registry unreachable',
-                 'strange-package': 'not installed, and neither root nor sudo to do it'}
+                 'strange-package': "no such package in this machine's sources"}
 
 
 def counts(result):
