@@ -3,8 +3,10 @@
  * A lock-free circuit breaker.
  *
  * State and anchor share one word, so nobody sees a state without its deadline. The word is
- * also the name of the generation: it never repeats, because each anchor is greater than the
- * one before. Whatever else belongs to a generation (counts, quota, runs) carries a tag made
+ * also the name of the generation. It never repeats: anchors never go back, every way round
+ * the states leads through open to half-open, and that step, like those from a state to
+ * itself, is made strictly after the old anchor. Two states may well begin at one instant;
+ * moving the second by a nanosecond would move its deadline. Whatever else belongs to a generation (counts, quota, runs) carries a tag made
  * of that word and counts as zero under any other, so beginning a generation is one
  * compare-exchange and the winner alone speaks of it.
  *
@@ -184,7 +186,7 @@ static enum breaker_verdict refuse(struct breaker *b, enum breaker_verdict verdi
 static void enter(struct breaker *b, uint64_t old, enum breaker_state to,
 		  enum breaker_reason reason, uint64_t now, const struct breaker_watch *watch)
 {
-	const uint64_t floor = reason == BREAKER_REASON_REPAIRED ? 1 : anchor_of(old) + 1;
+	const uint64_t floor = reason == BREAKER_REASON_REPAIRED ? 1 : anchor_of(old);
 	const uint64_t anchor = (now > floor ? now : floor) & ANCHOR_MAX;
 
 	/*

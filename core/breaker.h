@@ -74,7 +74,7 @@ struct breaker_stripe {
 struct breaker {
 	/* The first line is read by every call and written by failures and transitions. */
 	_Atomic uint64_t word;  /* `anchor_ns:62 | state:2`; the anchor is the instant at
-				 * which the generation began, unique in this breaker */
+				 * which the generation began; the word never repeats */
 	_Atomic uint64_t run;   /* `tag:32 | failures in a row:32` */
 	_Atomic uint64_t mark;  /* `tag:32 | successes before the last failure:32` */
 	_Atomic uint64_t quota; /* half-open: `tag:44 | places taken:10 | successes:10` */
@@ -177,7 +177,7 @@ enum breaker_state breaker_peek(const struct breaker *b, uint64_t *ret_since,
 /* breaker_totals - what was counted since breaker_init(), over all generations */
 struct breaker_totals breaker_totals(const struct breaker *b);
 
-/* Names as they stand in events: "half_open"; "consecutive_failures". Never NULL. */
+/* Names as they stand in events: "half-open"; "consecutive_failures". Never NULL. */
 const char *breaker_state_name(enum breaker_state state);
 const char *breaker_reason_name(enum breaker_reason reason);
 
