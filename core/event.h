@@ -55,23 +55,41 @@ struct event {
 
 _Static_assert(sizeof(struct event) == 248, "a record is four cache lines with its sequence");
 
-const char *event_kind_name(enum event_kind kind); /* "state_change" */
+const char *event_kind_name(enum event_kind kind); /* "state_change"; "unknown" */
+
+/*
+ * A buffer of this size holds any event: every number at its longest, every byte of a text
+ * and of EVENT_SERVICE_MAX bytes of service escaped. With a newline it is below PIPE_BUF, so
+ * that one write(2) of a line is never mixed with another's.
+ */
+#define EVENT_JSON_SIZE   3072
+#define EVENT_SERVICE_MAX 128 /* bytes of @service that are shown */
 
 /*
  * event_json - one JSON object, no newline
  * @service: as people see it
+ * @out:     appended to. An object that does not fit is left out whole and `cut` is set:
+ *           half a line helps nobody who parses it.
  *
- * Fields after notes/breakers.md 6d and DESIGN 5: level, msg, event, ts, mono_ns, pid, tid,
- * service, breaker, from, to, reason, generation, open_ms, mode, enforced, counts, last_error
- * {kind, code} where code is an errno's name. Values out of range (a torn record) are named
- * "unknown", never trusted as an index or a length.
+ * Always: level, msg, event, ts, mono_ns, pid, tid, id, service, mode. Then as the kind says:
+ *   state_change     breaker, from, to, reason, generation, open_ms (when it opened),
+ *                    enforced, counts {requests, successes, failures, exclusions,
+ *                    consecutive_successes, consecutive_failures}, last_error {kind, code}
+ *                    when there was one; code is an errno's name or a number
+ *   call_rejected    breaker, reason (open, too_many, forced), n, generation, enforced
+ *   breaker_created, breaker_retired   breaker
+ *   config_error, state_private        problem
+ *   mode_changed     control: the mode that the tool set, null when it lifted it
+ *   stack            of (an event's id), part, parts, frames
+ * Values out of range (a torn record) are named "unknown", never trusted as an index or a
+ * length.
  * Context: any thread, signal handlers too; no allocation, no stdio.
  */
 void event_json(const struct event *e, const char *service, struct text *out);
 
 /* errno's name, "ECONNREFUSED"; NULL when it has none. No locale, no allocation. */
 const char *event_errno_name(int error);
-/* The errno of that name, 0 when there is none. */
+/* The errno of that name ("EWOULDBLOCK" and other aliases too), 0 when there is none. */
 int event_errno_from(const char *name);
 
 #endif
