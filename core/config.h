@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/duration.h"
 #include "core/policy.h"
 
 #define CONFIG_TEXT_MAX     4096 /* bytes of PEERS and of RULES that are kept, NUL included */
@@ -137,14 +138,5 @@ const char *config_key_name(enum config_key key);
  * "ECONNREFUSED"). NUL-terminated, cut to @size. Returns the length written.
  */
 size_t config_key_text(const struct policy *p, enum config_key key, char *buf, size_t size);
-
-/*
- * duration_parse - "30s", "1m30s", "1.5s", "500ms", "250us", "10ns", "2h"; a number needs a
- * unit, 0 may stand alone. Returns false on anything else and on overflow of 2^62 ns.
- */
-bool duration_parse(const char *text, uint64_t *ret_ns);
-
-/* duration_text - the shortest such form that is exact ("1m30s", "1500ms" is "1.5s"). */
-size_t duration_text(uint64_t ns, char *buf, size_t size);
 
 #endif
