@@ -15,11 +15,11 @@
 #include "core/duration.h"
 #include "core/policy.h"
 
-#define CONFIG_TEXT_MAX     4096 /* bytes of PEERS and of RULES that are kept, NUL included */
+#define CONFIG_TEXT_SIZE    8192 /* host globs of PEERS and RULES, each with its NUL */
 #define CONFIG_PATTERNS_MAX 64
 #define CONFIG_RULES_MAX    64
 #define CONFIG_PROBLEMS_MAX 8
-#define CONFIG_PROBLEM_SIZE 160
+#define CONFIG_PROBLEM_SIZE 152  /* EVENT_TEXT_SIZE: a problem fits an event whole */
 #define CONFIG_PATH_SIZE    256
 
 /* Where a value in force came from; for `agentshim status`. */
@@ -49,12 +49,13 @@ enum config_key {
 
 /*
  * A peer pattern: "*", "host", "host:port", "*.local", "*:5432", "10.0.0.0/8", "[fd00::]/8",
- * "[::1]:80". A glob (`*` and `?`) matches the name under which the peer is known and, when
- * the peer is known by name, its address too; a network matches the address.
+ * "[::1]:80", "fd00::1", "10.0.0.0/8:443". A glob (`*` and `?`) matches the name under which
+ * the peer is known and, when the peer is known by name, its address too; an address or a
+ * network matches the address, however it was written.
  */
 struct config_pattern {
 	bool negated;          /* written with a leading '!' */
-	bool network;
+	bool network;          /* an address is a network of 128 bits */
 	uint8_t prefix;        /* of a network: bits, of the IPv6 (or v4-mapped) form */
 	struct in6_addr address;
 	uint16_t port;         /* 0: any */
@@ -69,7 +70,7 @@ struct config_rule {
 
 /*
  * Everything a process runs by. Immutable once it is published. No pointer, so that it can
- * be copied; strings live in @text.
+ * be copied; strings live in @text. Some 25 KiB: static or mapped memory, never a stack.
  */
 struct config {
 	struct policy policy;  /* built in, overlaid by the environment; complete */
@@ -87,13 +88,13 @@ struct config {
 
 	/*
 	 * Bad values, ready to show: "AGENTSHIM_TIMEOUT: found \"30 parsecs\", expected a
-	 * duration such as 30s, 1m30s or 500ms; 30s stands". More than fit are counted in
-	 * n_problems only.
+	 * duration from 1ms to 24h, such as 1m30s; 30s stands". Printable ASCII. More than fit
+	 * are counted in n_problems only.
 	 */
 	char problems[CONFIG_PROBLEMS_MAX][CONFIG_PROBLEM_SIZE];
 
 	uint16_t text_used;
-	char text[2 * CONFIG_TEXT_MAX];
+	char text[CONFIG_TEXT_SIZE];
 };
 
 /* A peer as connect(2) sees it. */
@@ -109,7 +110,8 @@ struct config_peer {
  * @arg: handed to @get
  * @ret: overwritten whole; valid whatever the environment holds
  *
- * A value that cannot be read leaves its default in force and one line in problems.
+ * A value that cannot be read leaves its default in force and one line in problems; an empty
+ * one counts as unset. Of PEERS and RULES a bad entry is left out alone.
  * Unknown AGENTSHIM_ names are not looked for here (only names in the table are asked).
  * Context: once at load; no allocation, no stdio.
  */
@@ -130,7 +132,10 @@ bool config_wants(const struct config *c, const struct config_peer *peer);
 struct policy config_policy(const struct config *c, const struct config_peer *peer,
 			    enum config_source ret_sources[CONFIG_KEYS]);
 
-/* Names of keys as rules write them ("timeout"); the environment's are AGENTSHIM_ and capitals. */
+/*
+ * config_key_name - the key as rules write it ("timeout"); the environment's is AGENTSHIM_
+ * and capitals
+ */
 const char *config_key_name(enum config_key key);
 
 /*
