@@ -33,10 +33,12 @@
 #define QUOTA_MASK  UINT64_C(0x3ff)
 
 /*
- * Clocks of one host differ by nothing, threads by their scheduling. An instant further
- * ahead than this was never written by us: somebody filled the memory with noise.
+ * Clocks of one host differ by nothing, threads by their scheduling: one may be stopped for
+ * minutes (a debugger, a frozen container) between reading its clock and coming here. An
+ * instant further ahead than this was never written by us: somebody filled the memory with
+ * noise.
  */
-#define AHEAD_MAX_NS (10 * NS_PER_S)
+#define AHEAD_MAX_NS (3600 * NS_PER_S)
 
 enum counter { REQUESTS, SUCCESSES, FAILURES, EXCLUSIONS };
 
@@ -179,6 +181,12 @@ static enum breaker_verdict refuse(struct breaker *b, enum breaker_verdict verdi
 	return verdict;
 }
 
+/* Noise, or memory that nobody wrote: instants are > 0, so 0 wraps to the furthest one. */
+static bool nonsense(uint64_t instant, uint64_t now)
+{
+	return instant - 1 >= now + AHEAD_MAX_NS;
+}
+
 /*
  * The only function that changes the state: ends the generation of @old for @to. Whoever
  * wins counts the transition and tells of it; the others find the new word.
@@ -216,11 +224,6 @@ static void enter(struct breaker *b, uint64_t old, enum breaker_state to,
 		};
 		watch->on_change(watch->arg, &change);
 	}
-}
-
-static bool nonsense(uint64_t instant, uint64_t now)
-{
-	return instant > now + AHEAD_MAX_NS;
 }
 
 /* Strictly after, as gobreaker: at the deadline itself nothing has happened yet. */
@@ -571,9 +574,8 @@ struct breaker_totals breaker_totals(const struct breaker *b)
 
 void breaker_init(struct breaker *b, uint64_t now)
 {
-	const uint64_t floor =
-		anchor_of(atomic_load_explicit(&b->word, memory_order_relaxed)) + 1;
-	const uint64_t anchor = (now > floor ? now : floor) & ANCHOR_MAX;
+	const uint64_t old = anchor_of(atomic_load_explicit(&b->word, memory_order_relaxed));
+	const uint64_t anchor = nonsense(old, now) || old < now ? now : old + 1;
 
 	atomic_store_explicit(&b->word, word_of(BREAKER_CLOSED, anchor), memory_order_release);
 	atomic_store_explicit(&b->run, 0, memory_order_relaxed);
