@@ -313,6 +313,21 @@ static bool lease_over(const struct breaker *b, const struct policy *p, uint64_t
 	return clock_since(last, now) > p->probe_timeout_ns;
 }
 
+/*
+ * Notes an admission at @now. Only forwards: a thread that lags must not shorten the lease of
+ * those before it. Lock-free: retries only when another thread noted its own.
+ */
+static void lease_renew(struct breaker *b, uint64_t now)
+{
+	uint64_t seen = atomic_load_explicit(&b->probe_at, memory_order_relaxed);
+
+	while ((seen < now || nonsense(seen, now)) &&
+	       !atomic_compare_exchange_weak_explicit(&b->probe_at, &seen, now,
+						      memory_order_relaxed,
+						      memory_order_relaxed))
+		;
+}
+
 /* Takes a half-open place. -1: the generation of @word has ended, look again. */
 static int probe_admit(struct breaker *b, const struct policy *p, uint64_t word, uint64_t now,
 		       const struct breaker_watch *watch)
@@ -329,7 +344,7 @@ static int probe_admit(struct breaker *b, const struct policy *p, uint64_t word,
 			return -1;
 		}
 		/* Before the place is taken: killed in between, the lease is only longer. */
-		atomic_store_explicit(&b->probe_at, now, memory_order_relaxed);
+		lease_renew(b, now);
 		if (quota_write(b, seen, quota_of(word, quota_taken(quota) + 1,
 						  quota_succeeded(quota))))
 			return BREAKER_ADMITTED;
