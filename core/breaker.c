@@ -499,9 +499,10 @@ static bool settle_half_open(struct breaker *b, const struct policy *p, uint64_t
 
 	switch (outcome) {
 	case BREAKER_SUCCESS:
-		if (!count(b, SUCCESSES, word) || !probe_end(b, word, true, &succeeded))
+		if (!count(b, SUCCESSES, word))
 			return false;
-		if (succeeded >= p->max_requests)
+		/* Counted it is, even if the generation ends before its place says so. */
+		if (probe_end(b, word, true, &succeeded) && succeeded >= p->max_requests)
 			enter(b, word, BREAKER_CLOSED, BREAKER_REASON_PROBES_SUCCEEDED, now,
 			      watch);
 		return true;
@@ -512,7 +513,10 @@ static bool settle_half_open(struct breaker *b, const struct policy *p, uint64_t
 		enter(b, word, BREAKER_OPEN, BREAKER_REASON_PROBE_FAILED, now, watch);
 		return true;
 	case BREAKER_EXCLUDED:
-		return count(b, EXCLUSIONS, word) && probe_end(b, word, false, &succeeded);
+		if (!count(b, EXCLUSIONS, word))
+			return false;
+		(void) probe_end(b, word, false, &succeeded);
+		return true;
 	}
 	return false;
 }
