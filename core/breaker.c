@@ -198,6 +198,12 @@ static void enter(struct breaker *b, uint64_t old, enum breaker_state to,
 	const uint64_t anchor = (now > floor ? now : floor) & ANCHOR_MAX;
 
 	/*
+	 * Before the exchange: after it others count in the new generation and take these
+	 * words over. What made this transition due is in them by now.
+	 */
+	const struct breaker_counts counts = counts_of(b, old);
+
+	/*
 	 * Release: who sees the new generation sees the counts that ended the old one.
 	 * Pairs with the acquire loads of `word`.
 	 */
@@ -220,7 +226,7 @@ static void enter(struct breaker *b, uint64_t old, enum breaker_state to,
 			.to = to,
 			.reason = reason,
 			.generation = anchor,
-			.counts = counts_of(b, old),
+			.counts = counts,
 		};
 		watch->on_change(watch->arg, &change);
 	}
