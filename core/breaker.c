@@ -14,8 +14,9 @@
  * has been read again and still names the writer's generation. A writer delayed after that
  * look can at worst plant the tag of an ended generation, which the next one replaces.
  *
- * Orders are acquire and release on `word`, relaxed elsewhere: each tagged word is a counter
- * of its own, read by value, and publishes no other memory.
+ * Orders are acquire and release on `word`, on the quota and where failures add up, relaxed
+ * elsewhere: each tagged word is a counter of its own, read by value, and publishes no other
+ * memory.
  */
 #include "core/breaker.h"
 
@@ -415,8 +416,13 @@ static uint64_t run_add(struct breaker *b, uint64_t word)
 			return 0;
 		if (length < UINT32_MAX)
 			length++;
+		/*
+		 * Acquire and release: of two failures the one that comes second here finds
+		 * the other in its stripe when the rules sum up, so that N failures at once
+		 * trip a rule of N. Pairs with itself.
+		 */
 	} while (!atomic_compare_exchange_weak_explicit(&b->run, &seen, tagged(tag, length),
-							memory_order_relaxed,
+							memory_order_acq_rel,
 							memory_order_relaxed));
 	/* For people's eyes (consecutive successes); a lost race shows an older mark. */
 	atomic_store_explicit(&b->mark, tagged(tag, sum(b, SUCCESSES, tag) & UINT32_MAX),
@@ -432,14 +438,20 @@ static enum breaker_reason tripped(const struct breaker *b, const struct policy 
 
 	if (p->consecutive_failures != 0 && length >= p->consecutive_failures)
 		return BREAKER_REASON_CONSECUTIVE_FAILURES;
-	if (p->total_failures != 0 && sum(b, FAILURES, tag) >= p->total_failures)
+	if (p->total_failures == 0 && p->failure_ratio <= 0)
+		return BREAKER_REASON_NONE;
+
+	/* Before the requests: a failure summed without its request would raise the ratio. */
+	const uint64_t failures = sum(b, FAILURES, tag);
+
+	if (p->total_failures != 0 && failures >= p->total_failures)
 		return BREAKER_REASON_TOTAL_FAILURES;
 	if (p->failure_ratio > 0) {
 		const uint64_t requests = sum(b, REQUESTS, tag);
 
 		/* As gobreaker's users write it: calls in flight are in the denominator. */
 		if (requests > 0 && requests >= p->min_requests &&
-		    (double) sum(b, FAILURES, tag) / (double) requests >= p->failure_ratio)
+		    (double) failures / (double) requests >= p->failure_ratio)
 			return BREAKER_REASON_FAILURE_RATIO;
 	}
 	return BREAKER_REASON_NONE;
