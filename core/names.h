@@ -15,8 +15,14 @@
 #define NAMES_ADDRESSES    1024 /* addresses remembered; the oldest in a set gives way */
 #define NAMES_NAME_SIZE    254 /* RFC 1035 2.3.4: 253 octets in text, and a NUL */
 #define NAMES_LOOKUP_MAX   8   /* addresses of the latest lookup kept per thread */
-#define NAMES_LIVE_NS      (600 * UINT64_C(1000000000)) /* a name not looked up for this
-							 * long has left its address */
+#define NAMES_LEARN_MAX    64 /* addresses of one lookup that the table is told of */
+
+/*
+ * A name neither looked up nor connected to for this long gives its address up to the next
+ * name; before, the address has two names and is ambiguous. Nothing expires by itself: a proxy
+ * resolves its upstreams once and connects to them for weeks.
+ */
+#define NAMES_LIVE_NS      (600 * UINT64_C(1000000000))
 
 /* A thread's latest lookup; zero-filled at first. The caller keeps it in thread-local memory. */
 struct names_latest {
@@ -24,7 +30,8 @@ struct names_latest {
 	uint32_t addresses[NAMES_LOOKUP_MAX]; /* hashes; 0: none */
 };
 
-struct names; /* opaque; zero-filled memory of names_size() bytes is empty and ready */
+/* Opaque; zero-filled memory of names_size() bytes, 8-byte aligned, is empty and ready. */
+struct names;
 
 size_t names_size(void);
 
@@ -32,8 +39,11 @@ size_t names_size(void);
  * names_learn - remember that @host resolved to @addresses
  * @host: as the program wrote it; folded to lower case, a final dot dropped. A literal
  *        address, an empty or an over-long name is ignored.
- * @latest: replaced by this lookup
+ * @now:    not 0
+ * @latest: replaced by this lookup; holds no name when the table had no room for it
  *
+ * A new name that finds NAMES_MAX others is not remembered, and makes its addresses ambiguous:
+ * somebody else's name would be wrong for them.
  * Context: any thread; takes no lock that can block (a busy table forgets this lookup);
  * no allocation; errno kept. Not from signal handlers, as getaddrinfo(3) itself is not.
  */
@@ -45,10 +55,10 @@ void names_learn(struct names *n, const char *host, const struct in6_addr *addre
  * @ret_host: NAMES_NAME_SIZE bytes
  *
  * The thread's latest lookup decides first; then the table, unless the address has had
- * several live names at once, which makes it ambiguous for good.
+ * several live names at once, which makes it ambiguous for good. Being found keeps a name live.
  * Context: any thread, signal handlers too; lock-free (sequence-checked copies); errno kept.
  */
-bool names_find(const struct names *n, const struct in6_addr *address,
+bool names_find(struct names *n, const struct in6_addr *address,
 		const struct names_latest *latest, uint64_t now, char *ret_host);
 
 #endif
