@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where a connection begins, and where the program learns how that went. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+#include "core/clock.h"
+#include "shim/connect.h"
+#include "shim/guard.h"
+#include "shim/life.h"
+#include "shim/real.h"
+#include "shim/shared.h"
+#include "shim/stream.h"
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
+/* Does connecting @fd to @addr reach for another program over TCP? */
+static bool guarded(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int protocol = 0;
+	socklen_t size = sizeof(protocol);
+
+	if (addr == NULL || len < (socklen_t) sizeof(addr->sa_family))
+		return false;
+	switch (addr->sa_family) {
+	case AF_INET:
+		if (len < (socklen_t) sizeof(struct sockaddr_in))
+			return false;
+		break;
+	case AF_INET6:
+		/* The kernel's shortest form has no scope. */
+		if (len < (socklen_t) offsetof(struct sockaddr_in6, sin6_scope_id))
+			return false;
+		break;
+	default:
+		return false;
+	}
+	return real.getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 &&
+	       (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
+}
+
+/* hiredis asks a connected socket again; its answer is EISCONN, never our refusal. */
+static bool connected(int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+
+	return getpeername(fd, (struct sockaddr *) &peer, &len) == 0;
+}
+
+enum gate connect_gate(int fd, const struct sockaddr *addr, socklen_t len, int *ret_errno)
+{
+	const fds_word word = fds_get(fd);
+	const uint64_t now = clock_now();
+	enum gate gate = GATE_PASS;
+	struct admission admission = { 0 };
+
+	if (addr != NULL && len >= (socklen_t) sizeof(addr->sa_family) &&
+	    addr->sa_family == AF_UNSPEC) {
+		if (word != 0)
+			stream_leave(fd, word); /* disconnects: the call is given up */
+		return GATE_PASS;
+	}
+	if (!guarded(fd, addr, len))
+		return GATE_PASS;
+	if (word != 0 && stream_pending(word))
+		return GATE_FOLLOW; /* asks how the first connect fares */
+
+	switch (shared_admit(addr, now, &admission, ret_errno)) {
+	case SHARED_UNGUARDED:
+		break;
+	case SHARED_REFUSED:
+		gate = connected(fd) ? GATE_PASS : GATE_REFUSE;
+		break;
+	case SHARED_ADMITTED:
+		if (stream_open(fd, &admission, now))
+			gate = GATE_FOLLOW;
+		else
+			shared_settle(&admission, BREAKER_EXCLUDED, 0, now);
+		break;
+	}
+	return gate;
+}
+
+/*
+ * Refuses while the peer's breaker is open; otherwise libc decides. Connected or under way,
+ * the ticket stays with the descriptor: SO_ERROR, the first byte, an error or close settle it.
+ * Context: as connect(2), any thread; no malloc, no stdio, nothing held across the real call.
+ */
+EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	const int before = errno;
+	int refusal = 0;
+
+	if (!armed || !life_own_memory() || !guard_enter())
+		return real.connect(fd, addr, len);
+
+	const enum gate gate = connect_gate(fd, addr, len, &refusal);
+
+	guard_leave();
+	if (gate == GATE_REFUSE) {
+		errno = refusal;
+		return -1;
+	}
+	errno = before;
+
+	const int rc = real.connect(fd, addr, len);
+
+	if (gate == GATE_FOLLOW && guard_enter()) {
+		const int error = errno;
+		const fds_word word = fds_get(fd);
+
+		if (word != 0)
+			stream_connected(fd, word, rc, error);
+		guard_leave();
+		errno = error;
+	}
+	return rc;
+}
+
+extern __typeof__(connect) __connect __attribute__((alias("connect"), visibility("default")));
+
+/* Reading SO_ERROR clears it, so we look at what the program reads and never read ourselves. */
+EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	const int rc = real.getsockopt(fd, level, name, value, len);
+	const fds_word word = fds_get(fd);
+
+	if (word != 0 && level == SOL_SOCKET && name == SO_ERROR && rc == 0 &&
+	    *len >= (socklen_t) sizeof(int) && life_own_memory() && guard_enter()) {
+		const int saved = errno;
+
+		stream_so_error(fd, word, *(const int *) value);
+		guard_leave();
+		errno = saved;
+	}
+	return rc;
+}

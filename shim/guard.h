@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The thread's mark that our own code is running. A hook that finds it set, because we called
+ * libc or because a signal handler came in between, forwards to libc and does nothing else.
+ *
+ * It is never held across a real call: a handler may leave that by siglongjmp, a cancelled
+ * thread never returns from it, and the mark would stay.
+ */
+#ifndef SHIM_GUARD_H
+#define SHIM_GUARD_H
+
+#include <stdbool.h>
+
+#include "core/names.h"
+
+/* All thread-local memory of ours. Zero-filled in a new thread. */
+struct guard {
+	bool inside;
+	struct names_latest latest; /* the thread's latest lookup (resolve.c) */
+};
+
+_Static_assert(sizeof(struct guard) <= 256, "static TLS is scarce in some hosts");
+
+/* initial-exec: other models may allocate on a thread's first touch. */
+extern __thread struct guard guard __attribute__((tls_model("initial-exec")));
+
+/* Context: any thread, signal handlers too. */
+static inline bool guard_enter(void)
+{
+	if (guard.inside)
+		return false;
+	guard.inside = true;
+	/* A handler must see the mark before it sees what we do under it. */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	return true;
+}
+
+static inline void guard_leave(void)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	guard.inside = false;
+}
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* This process: whether we act in it at all, who it is, and what fork did to it. */
+#ifndef SHIM_LIFE_H
+#define SHIM_LIFE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/config.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/*
+ * Lives on a page of its own that the kernel wipes in every forked child, also in those whose
+ * fork ran no handlers (_Fork, raw clone): zeros mean "not this process yet".
+ */
+struct life {
+	_Atomic uint32_t pid;
+	_Atomic uint32_t ring;   /* 1 + the ring claimed; 0 none */
+	_Atomic uint32_t building; /* shared.c's lock: somebody maps files just now */
+	_Atomic uint64_t start;  /* stands in for the start time: one number per process */
+};
+
+/* Never NULL; inert processes have one too. */
+extern struct life *life;
+
+/* Immutable after the constructor. */
+extern const struct config *settings;
+
+/* false: every hook forwards (AGENTSHIM_DISABLE, AT_SECURE, a second copy of us, …). */
+extern bool armed;
+
+/* The pid, from the wiped page; asks the kernel once per process. */
+uint32_t life_pid(void);
+
+/*
+ * life_own_memory - is the caller the process whose memory this is?
+ * False in a vfork child, which runs in its parent's memory: it must change nothing of ours.
+ * Context: one getpid(2), past any hook; any thread, signal handlers too; errno kept.
+ */
+bool life_own_memory(void);
+
+/* How often this process has forked, for connections that a child may be using as well. */
+uint32_t life_forks(void);
+
+/* Inode of the pid namespace; 0 when unknown. */
+uint64_t life_pidns(void);
+
+/* The arguments of main() as they were before anybody rewrote them. */
+int life_argc(void);
+const char *const *life_argv(void);
+
+#endif

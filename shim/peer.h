@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A socket address as a peer: "host:port", named as the program named it where that is known. */
+#ifndef SHIM_PEER_H
+#define SHIM_PEER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "core/config.h"
+#include "core/names.h"
+#include "core/state.h"
+
+struct peer {
+	char key[STATE_PEER_SIZE];  /* "payments:443", "10.0.0.1:80", "[::1]:80" */
+	char host[NAMES_NAME_SIZE]; /* without port and brackets */
+	struct config_peer who;     /* points into @host */
+};
+
+/* peer_load - get memory for names; without it peers are called by their addresses. */
+void peer_load(void);
+
+/* peer_learn - @host resolved to @addresses, says getaddrinfo(3) or one of its elders. */
+void peer_learn(const char *host, const struct in6_addr *addresses, size_t n);
+
+/*
+ * peer_of - name the peer at @addr (AF_INET or AF_INET6; IPv4-mapped is unwrapped)
+ * Context: any thread under the guard, signal handlers too; no lock; no allocation.
+ */
+void peer_of(const struct sockaddr *addr, uint64_t now, struct peer *ret);
+
+/* peer_address - the address in IPv6 form; v4-mapped for IPv4 */
+struct in6_addr peer_address(const struct sockaddr *addr);
+
+#endif

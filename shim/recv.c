@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the program receives: the first byte from a peer is the success of its connect. */
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "shim/follow.h"
+#include "shim/real.h"
+#include "shim/socket.h"
+
+EXPORT ssize_t read(int fd, void *buf, size_t len)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.read(fd, buf, len);
+
+	const ssize_t rc = real.read(fd, buf, len);
+
+	follow_received(fd, word, rc, len);
+	return rc;
+}
+
+extern __typeof__(read) __read __attribute__((alias("read"), visibility("default")));
+
+static size_t room(const struct iovec *iov, size_t n)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < n; i++)
+		total += iov[i].iov_len;
+	return total;
+}
+
+EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.readv(fd, iov, n);
+
+	const ssize_t rc = real.readv(fd, iov, n);
+
+	follow_received(fd, word, rc, rc == 0 && n > 0 ? room(iov, (size_t) n) : 0);
+	return rc;
+}
+
+/* The error queue (timestamps, zero-copy notices) says nothing of the peer's bytes. */
+static bool of_the_peer(int flags)
+{
+	return (flags & MSG_ERRQUEUE) == 0;
+}
+
+EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.recv(fd, buf, len, flags);
+
+	const ssize_t rc = real.recv(fd, buf, len, flags);
+
+	if (of_the_peer(flags))
+		follow_received(fd, word, rc, len);
+	return rc;
+}
+
+EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr *addr,
+			socklen_t *addr_len)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.recvfrom(fd, buf, len, flags, addr, addr_len);
+
+	const ssize_t rc = real.recvfrom(fd, buf, len, flags, addr, addr_len);
+
+	if (of_the_peer(flags))
+		follow_received(fd, word, rc, len);
+	return rc;
+}
+
+/* Descriptors that came in a message are new: whatever we knew under their numbers is old. */
+static void reset_passed(const struct msghdr *msg)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL;
+	     c = CMSG_NXTHDR((struct msghdr *) msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+
+		const size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			__builtin_memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			fd_handed_out(fd);
+		}
+	}
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	const fds_word word = fds_get(fd);
+	const ssize_t rc = real.recvmsg(fd, msg, flags);
+
+	if (rc >= 0 && msg->msg_controllen > 0)
+		reset_passed(msg);
+	if (word != 0 && of_the_peer(flags))
+		follow_received(fd, word, rc, rc == 0 ? room(msg->msg_iov, msg->msg_iovlen) : 0);
+	return rc;
+}
+
+EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout)
+{
+	const fds_word word = fds_get(fd);
+	const int rc = real.recvmmsg(fd, msgs, n, flags, timeout);
+
+	for (int i = 0; i < rc; i++)
+		if (msgs[i].msg_hdr.msg_controllen > 0)
+			reset_passed(&msgs[i].msg_hdr);
+	if (word != 0 && of_the_peer(flags)) {
+		const ssize_t first = rc > 0 ? (ssize_t) msgs[0].msg_len : rc;
+
+		follow_received(fd, word, first,
+				first == 0 && rc > 0 ? room(msgs[0].msg_hdr.msg_iov,
+							    msgs[0].msg_hdr.msg_iovlen)
+						     : 0);
+	}
+	return rc;
+}
+
+/* What programs built with _FORTIFY_SOURCE call; <sys/socket.h> declares these only for them. */
+ssize_t __read_chk(int fd, void *buf, size_t len, size_t size);
+ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags);
+ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int flags,
+		       struct sockaddr *addr, socklen_t *addr_len);
+
+EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
+{
+	const fds_word word = fds_get(fd);
+	const ssize_t rc = real.read_chk(fd, buf, len, size);
+
+	if (word != 0)
+		follow_received(fd, word, rc, len);
+	return rc;
+}
+
+EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags)
+{
+	const fds_word word = fds_get(fd);
+	const ssize_t rc = real.recv_chk(fd, buf, len, size, flags);
+
+	if (word != 0 && of_the_peer(flags))
+		follow_received(fd, word, rc, len);
+	return rc;
+}
+
+EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int flags,
+			      struct sockaddr *addr, socklen_t *addr_len)
+{
+	const fds_word word = fds_get(fd);
+	const ssize_t rc = real.recvfrom_chk(fd, buf, len, size, flags, addr, addr_len);
+
+	if (word != 0 && of_the_peer(flags))
+		follow_received(fd, word, rc, len);
+	return rc;
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Events leave the process here: into shared memory, and as lines of JSON. */
+#include "shim/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/text.h"
+#include "shim/life.h"
+#include "shim/raw.h"
+#include "shim/real.h"
+
+#define LINE_SIZE    1536 /* < PIPE_BUF: a line is written in one piece or not at all */
+
+_Static_assert(LINE_SIZE <= PIPE_BUF, "lines of several processes must not mix");
+
+static _Atomic(struct ring_file *) ring;
+static _Atomic(_Atomic uint64_t *) ids;
+static const char *_Atomic service;
+
+/* What the log's descriptor was at load. */
+static struct {
+	int fd; /* -1: the log is a path, or there is none */
+	dev_t dev;
+	ino_t ino;
+} console = { .fd = -1 };
+
+void report_load(void)
+{
+	struct stat st;
+	int fd = -1;
+
+	if (strcmp(settings->log, "stderr") == 0)
+		fd = STDERR_FILENO;
+	else if (strcmp(settings->log, "stdout") == 0)
+		fd = STDOUT_FILENO;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return;
+	console.dev = st.st_dev;
+	console.ino = st.st_ino;
+	console.fd = fd;
+}
+
+void report_to(struct ring_file *to, _Atomic uint64_t *counter, const char *name)
+{
+	atomic_store_explicit(&ids, counter, memory_order_release);
+	atomic_store_explicit(&service, name, memory_order_release);
+	atomic_store_explicit(&ring, to, memory_order_release);
+}
+
+static bool gone(uint32_t pid)
+{
+	return raw_syscall(SYS_kill, (long) pid, 0, 0, 0, 0, 0) == -ESRCH;
+}
+
+static unsigned own_ring(struct ring_file *f)
+{
+	const uint32_t claimed = atomic_load_explicit(&life->ring, memory_order_relaxed);
+
+	if (claimed != 0)
+		return claimed - 1;
+
+	const struct ring_owner owner = {
+		.pid = life_pid(),
+		.start = atomic_load_explicit(&life->start, memory_order_relaxed),
+		.pidns = life_pidns(),
+	};
+	const unsigned got = ring_claim(f, &owner, gone);
+
+	atomic_store_explicit(&life->ring, got + 1, memory_order_relaxed);
+	return got;
+}
+
+/* Writing past RLIMIT_FSIZE would be SIGXFSZ to the host. */
+static bool may_grow(int fd, size_t len)
+{
+	struct rlimit limit;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return false;
+	return !S_ISREG(st.st_mode) ||
+	       (getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+		(limit.rlim_cur == RLIM_INFINITY || (rlim_t) st.st_size + len <= limit.rlim_cur));
+}
+
+/* Writes @line if that neither blocks nor raises SIGPIPE in the host. */
+static void put(int fd, const char *line, size_t len)
+{
+	struct pollfd ready = { .fd = fd, .events = POLLOUT };
+	sigset_t pipe_only, before, waiting;
+
+	if (poll(&ready, 1, 0) != 1 || (ready.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0 ||
+	    (ready.revents & POLLOUT) == 0 || !may_grow(fd, len))
+		return;
+
+	/* The reader may go between poll and write: hold our own SIGPIPE back and swallow it. */
+	(void) sigemptyset(&pipe_only);
+	(void) sigaddset(&pipe_only, SIGPIPE);
+	(void) pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+	(void) sigemptyset(&waiting);
+	(void) sigpending(&waiting);
+
+	const bool theirs = sigismember(&waiting, SIGPIPE) == 1;
+
+	if (real.write(fd, line, len) < 0 && errno == EPIPE && !theirs) {
+		const struct timespec now = { 0, 0 };
+
+		(void) sigtimedwait(&pipe_only, NULL, &now);
+	}
+	(void) pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static bool console_unchanged(void)
+{
+	struct stat st;
+
+	return fstat(console.fd, &st) == 0 && st.st_dev == console.dev &&
+	       st.st_ino == console.ino;
+}
+
+static void log_line(const char *line, size_t len)
+{
+	if (console.fd >= 0) {
+		if (console_unchanged())
+			put(console.fd, line, len);
+		return;
+	}
+	if (settings->log[0] != '/')
+		return;
+	/* Opened for each line: a guest keeps no descriptor. Lines are rare by design. */
+	const int fd = open(settings->log,
+			    O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0640);
+
+	if (fd < 0)
+		return;
+	put(fd, line, len);
+	(void) real.close(fd);
+}
+
+static bool logged(const struct event *e)
+{
+	if (settings->log[0] == '\0' || e->kind == EVENT_STACK)
+		return false;
+	return settings->log_level == CONFIG_LOG_INFO ||
+	       (e->kind != EVENT_BREAKER_CREATED && e->kind != EVENT_BREAKER_RETIRED);
+}
+
+static void log_event(const struct event *e)
+{
+	char line[LINE_SIZE];
+	struct text t = text_in(line, sizeof(line) - 1);
+	const char *name = atomic_load_explicit(&service, memory_order_acquire);
+
+	event_json(e, name != NULL ? name : "", &t);
+	if (t.cut)
+		return; /* half an object helps nobody */
+	line[t.used] = '\n';
+	log_line(line, t.used + 1);
+}
+
+static void record(const struct event *e)
+{
+	struct ring_file *f = atomic_load_explicit(&ring, memory_order_acquire);
+
+	if (f != NULL)
+		(void) ring_write(f, own_ring(f), e);
+	if (logged(e))
+		log_event(e);
+}
+
+void report_event(struct event *e)
+{
+	_Atomic uint64_t *counter = atomic_load_explicit(&ids, memory_order_acquire);
+
+	e->wall_ns = clock_wall();
+	e->mono_ns = clock_now();
+	e->pid = life_pid();
+	e->tid = (uint32_t) raw_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0);
+	e->id = counter != NULL ? atomic_fetch_add_explicit(counter, 1, memory_order_relaxed) + 1
+				: 0;
+	record(e);
+}
+
+void report_text(enum event_kind kind, const char *text)
+{
+	struct event e = { .kind = kind };
+	struct text t = text_in(e.text, sizeof(e.text));
+
+	text_add(&t, text);
+	report_event(&e);
+}

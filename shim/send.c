@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the program sends. All of these ask libc first and look at the answer afterwards, but
+ * for those that connect on the way (TCP Fast Open): they pass the same gate as connect(2).
+ */
+#include <netinet/in.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "shim/connect.h"
+#include "shim/follow.h"
+#include "shim/real.h"
+
+EXPORT ssize_t write(int fd, const void *buf, size_t len)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.write(fd, buf, len);
+
+	const ssize_t rc = real.write(fd, buf, len);
+
+	follow_sent(fd, word, rc);
+	return rc;
+}
+
+extern __typeof__(write) __write __attribute__((alias("write"), visibility("default")));
+
+EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.writev(fd, iov, n);
+
+	const ssize_t rc = real.writev(fd, iov, n);
+
+	follow_sent(fd, word, rc);
+	return rc;
+}
+
+EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.send(fd, buf, len, flags);
+
+	const ssize_t rc = real.send(fd, buf, len, flags);
+
+	follow_sent(fd, word, rc);
+	return rc;
+}
+
+extern __typeof__(send) __send __attribute__((alias("send"), visibility("default")));
+
+/*
+ * Fast Open connects and sends in one call. EINPROGRESS: the SYN is out without data, the
+ * connection is under way; anything else that fails is the outcome of the connect.
+ */
+static bool fast_open_refused(int fd, const struct sockaddr *addr, socklen_t len, bool *ret_follow)
+{
+	const int before = errno;
+	int refusal = 0;
+
+	*ret_follow = false;
+	if (!armed || !life_own_memory() || !guard_enter())
+		return false;
+
+	const enum gate gate = connect_gate(fd, addr, len, &refusal);
+
+	guard_leave();
+	*ret_follow = gate == GATE_FOLLOW;
+	errno = gate == GATE_REFUSE ? refusal : before;
+	return gate == GATE_REFUSE;
+}
+
+static void fast_open_done(int fd, ssize_t rc)
+{
+	const int error = errno;
+
+	if (guard_enter()) {
+		const fds_word word = fds_get(fd);
+
+		if (word != 0 && rc < 0)
+			stream_connected(fd, word, -1, error);
+		else if (word != 0)
+			stream_sent(fd, word, rc, error);
+		guard_leave();
+	}
+	errno = error;
+}
+
+EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *addr,
+		      socklen_t addr_len)
+{
+	const fds_word word = fds_get(fd);
+	bool follow;
+
+	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1))
+		return real.sendto(fd, buf, len, flags, addr, addr_len);
+	if ((flags & MSG_FASTOPEN) != 0) {
+		if (fast_open_refused(fd, addr, addr_len, &follow))
+			return -1;
+
+		const ssize_t rc = real.sendto(fd, buf, len, flags, addr, addr_len);
+
+		if (follow)
+			fast_open_done(fd, rc);
+		return rc;
+	}
+
+	const ssize_t rc = real.sendto(fd, buf, len, flags, addr, addr_len);
+
+	follow_sent(fd, word, rc);
+	return rc;
+}
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	const fds_word word = fds_get(fd);
+	bool follow;
+
+	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1))
+		return real.sendmsg(fd, msg, flags);
+	if ((flags & MSG_FASTOPEN) != 0 && msg != NULL) {
+		if (fast_open_refused(fd, msg->msg_name, msg->msg_namelen, &follow))
+			return -1;
+
+		const ssize_t rc = real.sendmsg(fd, msg, flags);
+
+		if (follow)
+			fast_open_done(fd, rc);
+		return rc;
+	}
+
+	const ssize_t rc = real.sendmsg(fd, msg, flags);
+
+	if (word != 0)
+		follow_sent(fd, word, rc);
+	return rc;
+}
+
+EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.sendmmsg(fd, msgs, n, flags);
+
+	const int rc = real.sendmmsg(fd, msgs, n, flags);
+
+	follow_sent(fd, word, rc);
+	return rc;
+}
+
+EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t len)
+{
+	const fds_word word = fds_get(out);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.sendfile(out, in, offset, len);
+
+	const ssize_t rc = real.sendfile(out, in, offset, len);
+
+	follow_sent(out, word, rc);
+	return rc;
+}
+
+/* Where off_t has 64 bits the two are one; nginx asks for this name. */
+extern __typeof__(sendfile) sendfile64 __attribute__((alias("sendfile"), visibility("default")));

@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mapping the service's files, and asking its breakers. */
+#include "shim/shared.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/rcu.h"
+#include "core/ring.h"
+#include "core/roster.h"
+#include "core/segment.h"
+#include "core/service.h"
+#include "core/text.h"
+#include "shim/life.h"
+#include "shim/peer.h"
+#include "shim/raw.h"
+#include "shim/real.h"
+#include "shim/report.h"
+
+#define MAPS         8     /* times that deleted files are followed by new ones */
+#define GRAVES       4     /* worlds that wait for their readers to have left */
+#define REJOIN_NS    (1 * NS_PER_S)
+#define SUM_NS       (1 * NS_PER_S) /* refusals are reported in sums of this time */
+#define YIELDS_MAX   1000  /* building takes some 100 us; then the call goes on unguarded */
+#define SUCCESS_GRAIN_NS (100 * NS_PER_MS)
+#define PATH_SIZE    (CONFIG_PATH_SIZE + SERVICE_FILE_SIZE + 16)
+
+/* One mapping of the service's state. Immutable once published; never unmapped. */
+struct map {
+	struct segment_header *header;
+	struct state *state;
+	struct segment segment;
+	char path[PATH_SIZE]; /* of the state file; "" in private memory */
+};
+
+/* What connect(2) looks at, replaced as a whole under RCU. */
+struct world {
+	uint32_t map;
+	struct roster roster;
+};
+
+static struct map maps[MAPS];
+static uint32_t n_maps;             /* guarded by life->building */
+static struct world *world;         /* RCU */
+static struct world *graves[GRAVES]; /* guarded by life->building */
+static uint32_t n_graves;
+static _Atomic uint64_t rejoin_at;
+static struct service service;      /* named once, guarded by life->building */
+
+/* This process's own notes on the slots of the newest map, by index. */
+static struct {
+	_Atomic uint64_t success_at;    /* coarse: SUCCESS_GRAIN_NS */
+	_Atomic uint64_t refused;       /* not yet reported */
+	_Atomic uint64_t reported_at;
+	_Atomic uint64_t stack_of;      /* generation whose first refusal has been traced */
+	_Atomic uint32_t verdict;
+} notes[STATE_SLOTS];
+
+static bool gone(uint32_t pid)
+{
+	return raw_syscall(SYS_kill, (long) pid, 0, 0, 0, 0, 0) == -ESRCH;
+}
+
+static struct state_writer writer(void)
+{
+	return (struct state_writer) { life_pid(), life_pidns(), gone };
+}
+
+/* ---- building ---- */
+
+static uint64_t inode(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+static void read_boot_id(uint8_t id[16])
+{
+	char text[36];
+	size_t n = 0;
+	const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+	memset(id, 0, 16);
+	if (fd < 0)
+		return;
+	if (real.read(fd, text, sizeof(text)) == (ssize_t) sizeof(text)) {
+		for (size_t i = 0; i < sizeof(text) && n < 32; i++) {
+			const char c = text[i];
+			const int digit = c >= '0' && c <= '9'	 ? c - '0'
+					  : c >= 'a' && c <= 'f' ? c - 'a' + 10
+								 : -1;
+
+			if (digit < 0)
+				continue;
+			id[n / 2] = (uint8_t) (id[n / 2] << 4 | digit);
+			n++;
+		}
+	}
+	(void) real.close(fd);
+}
+
+/* Too large for a host's stack; guarded by life->building. */
+static struct {
+	char exe[SERVICE_PATH_SIZE], cwd[SERVICE_PATH_SIZE];
+	char dir[CONFIG_PATH_SIZE], file[PATH_SIZE];
+	char reason[SEGMENT_REASON_SIZE];
+} scratch;
+
+static void name_service(void)
+{
+	const ssize_t n = readlink("/proc/self/exe", scratch.exe, sizeof(scratch.exe) - 1);
+
+	scratch.exe[n > 0 ? n : 0] = '\0';
+	if (getcwd(scratch.cwd, sizeof(scratch.cwd)) == NULL)
+		scratch.cwd[0] = '\0';
+
+	const struct service_facts facts = {
+		.chosen = settings->service,
+		.otel = settings->otel_service,
+		.exe = scratch.exe,
+		.cwd = scratch.cwd,
+		.argc = life_argc(),
+		.argv = life_argv(),
+		.netns = inode("/proc/self/ns/net"),
+		.timens = inode("/proc/self/ns/time"),
+	};
+
+	service_identify(&facts, &service);
+}
+
+static void name_dir(void)
+{
+	struct text t = text_in(scratch.dir, sizeof(scratch.dir));
+
+	if (settings->dir[0] != '\0') {
+		text_add(&t, settings->dir);
+		return;
+	}
+	text_add(&t, "/dev/shm/agentshim-");
+	text_add_u64(&t, geteuid());
+}
+
+static void name_file(const char *suffix)
+{
+	struct text t = text_in(scratch.file, sizeof(scratch.file));
+
+	text_add(&t, service.file);
+	text_add(&t, suffix);
+}
+
+static void init_state(void *body, void *arg)
+{
+	(void) body; /* zeros are an empty table */
+	(void) arg;
+}
+
+static void init_ring(void *body, void *arg)
+{
+	(void) arg;
+	ring_init(body);
+}
+
+static struct segment_spec spec_of(enum segment_kind kind, int dirfd)
+{
+	struct segment_spec spec = {
+		.dirfd = dirfd,
+		.name = scratch.file,
+		.kind = kind,
+		.layout = STATE_LAYOUT,
+		.body_size = kind == SEGMENT_STATE ? sizeof(struct state) : ring_file_size(),
+		.service = service.name,
+		.creator = scratch.exe,
+		.timens = inode("/proc/self/ns/time"),
+		.now_wall_ns = clock_wall(),
+		.init = kind == SEGMENT_STATE ? init_state : init_ring,
+		.close_fd = real.close,
+	};
+
+	read_boot_id(spec.boot_id);
+	return spec;
+}
+
+static void note_path(struct map *m)
+{
+	struct text t = text_in(m->path, sizeof(m->path));
+
+	text_add(&t, scratch.dir);
+	text_add(&t, "/");
+	text_add(&t, scratch.file);
+}
+
+/*
+ * Maps state and ring into the next place of maps[]. @may_fail: leave everything as it is
+ * when the files cannot be shared. Returns false when nothing came of it.
+ */
+static bool map_files(bool may_fail)
+{
+	struct map *m = &maps[n_maps];
+	struct segment ring = { 0 };
+
+	name_service();
+	name_dir();
+
+	const int dirfd = segment_dir(scratch.dir, geteuid(), real.close, scratch.reason);
+	int rc = dirfd < 0 ? dirfd : 0;
+
+	name_file(".v1.state");
+	if (rc == 0) {
+		const struct segment_spec spec = spec_of(SEGMENT_STATE, dirfd);
+
+		rc = segment_open(&spec, &m->segment, scratch.reason);
+		if (rc == 0)
+			note_path(m);
+	}
+	if (rc == 0) {
+		name_file(".v1.ring");
+
+		const struct segment_spec spec = spec_of(SEGMENT_RING, dirfd);
+
+		/* Without a ring there are no events to look at; breakers work all the same. */
+		if (segment_open(&spec, &ring, scratch.reason) < 0)
+			ring.body = NULL;
+		else
+			scratch.reason[0] = '\0';
+	}
+	if (dirfd >= 0)
+		(void) real.close(dirfd);
+	if (rc < 0) {
+		const struct segment_spec spec = spec_of(SEGMENT_STATE, -1);
+
+		if (may_fail || segment_private(&spec, &m->segment) < 0)
+			return false;
+		m->path[0] = '\0';
+	}
+	m->header = m->segment.header;
+	m->state = m->segment.body;
+	n_maps++;
+	report_to(ring.body, &m->state->events, m->header->service);
+	if (scratch.reason[0] != '\0')
+		report_text(EVENT_STATE_PRIVATE, scratch.reason);
+	return true;
+}
+
+static bool try_building(void)
+{
+	uint32_t no = 0;
+
+	return atomic_compare_exchange_strong_explicit(&life->building, &no, 1,
+						       memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+static void done_building(void)
+{
+	atomic_store_explicit(&life->building, 0, memory_order_release);
+}
+
+/* Puts @next in force. @ret_old: worlds to free once their readers have left; GRAVES places. */
+static uint32_t publish(struct world *next, struct world **ret_old)
+{
+	struct world *old = world;
+	uint32_t n = 0;
+
+	rcu_publish(world, next);
+	if (old == NULL)
+		return 0;
+	if (n_graves == GRAVES) {
+		memcpy(ret_old, graves, sizeof(graves));
+		n = n_graves;
+		n_graves = 0;
+	}
+	graves[n_graves++] = old;
+	return n;
+}
+
+static void bury(struct world **old, uint32_t n)
+{
+	if (n == 0)
+		return;
+	/* Outside of every lock and read section. Without a promise they stay: 2 MiB at most. */
+	if (!rcu_wait_blocking())
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		(void) munmap(old[i], sizeof(struct world));
+}
+
+static struct world *make_world(void)
+{
+	struct world *w = mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (w == MAP_FAILED)
+		return NULL;
+	w->map = n_maps - 1;
+	return w;
+}
+
+static void report_problems(void)
+{
+	const uint16_t n = settings->n_problems < CONFIG_PROBLEMS_MAX ? settings->n_problems
+								      : CONFIG_PROBLEMS_MAX;
+
+	for (uint16_t i = 0; i < n; i++)
+		report_text(EVENT_CONFIG_ERROR, settings->problems[i]);
+}
+
+/* The first world of this process; whoever comes second waits for it a little. */
+static void begin(void)
+{
+	for (int i = 0; !try_building(); i++) {
+		if (i == YIELDS_MAX)
+			return;
+		(void) sched_yield();
+	}
+	if (world == NULL && n_maps < MAPS && map_files(false)) {
+		struct world *next = make_world();
+
+		if (next != NULL)
+			(void) publish(next, NULL);
+		report_problems();
+	}
+	done_building();
+}
+
+/* An empty roster in place of a full one; @full is compared, never read. */
+static void renew(const struct world *full)
+{
+	struct world *old[GRAVES];
+	uint32_t n = 0;
+
+	if (!try_building())
+		return;
+	if (world == full) {
+		struct world *next = make_world();
+
+		if (next != NULL) {
+			next->map = world->map;
+			n = publish(next, old);
+		}
+	}
+	done_building();
+	bury(old, n);
+}
+
+/* Once a second: was the state file deleted or replaced? Then join the one there is now. */
+static void rejoin_if_gone(uint32_t map, uint64_t now)
+{
+	uint64_t at = atomic_load_explicit(&rejoin_at, memory_order_relaxed);
+	const struct map *m = &maps[map];
+	struct world *old[GRAVES];
+	uint32_t n = 0;
+
+	if (now < at || !atomic_compare_exchange_strong_explicit(&rejoin_at, &at, now + REJOIN_NS,
+								 memory_order_relaxed,
+								 memory_order_relaxed))
+		return;
+	if (m->path[0] == '\0' || !segment_gone(&m->segment, AT_FDCWD, m->path) || !try_building())
+		return;
+	if (map == n_maps - 1 && n_maps < MAPS && map_files(true)) {
+		struct world *next = make_world();
+
+		memset(notes, 0, sizeof(notes));
+		if (next != NULL)
+			n = publish(next, old);
+	}
+	done_building();
+	bury(old, n);
+}
+
+/* ---- asking ---- */
+
+static uint64_t generation_of(const struct state_slot *slot)
+{
+	uint64_t since;
+
+	(void) breaker_peek(&slot->breaker, &since, NULL);
+	return since;
+}
+
+static void name_event(struct event *e, const struct state_slot *slot)
+{
+	size_t n = 0;
+
+	/* The slot's words are the bytes of its text; ours may be shorter. */
+	for (; n + 8 < sizeof(e->text) && n < STATE_PEER_SIZE; n += 8) {
+		const uint64_t word =
+			atomic_load_explicit(&slot->peer[n / 8], memory_order_relaxed);
+
+		memcpy(e->text + n, &word, 8);
+	}
+	e->text[n < sizeof(e->text) ? n : sizeof(e->text) - 1] = '\0';
+}
+
+static void name_error(struct event *e, const struct state_slot *slot)
+{
+	const uint64_t error = atomic_load_explicit(&slot->last_error, memory_order_relaxed);
+
+	e->error_kind = (uint8_t) (error >> 32);
+	e->error_code = (uint32_t) error;
+}
+
+struct teller {
+	const struct state_slot *slot;
+	const struct policy *policy;
+};
+
+static void on_change(void *arg, const struct breaker_change *change)
+{
+	const struct teller *t = arg;
+	struct event e = {
+		.kind = EVENT_STATE_CHANGE,
+		.mode = (uint8_t) t->policy->mode,
+		.from = (uint8_t) change->from,
+		.to = (uint8_t) change->to,
+		.reason = (uint8_t) change->reason,
+		.generation = change->generation,
+		.open_ns = change->to == BREAKER_OPEN ? t->policy->timeout_ns : 0,
+		.counts = {
+			(uint32_t) change->counts.requests,
+			(uint32_t) change->counts.successes,
+			(uint32_t) change->counts.failures,
+			(uint32_t) change->counts.exclusions,
+			(uint32_t) change->counts.consecutive_successes,
+			(uint32_t) change->counts.consecutive_failures,
+		},
+	};
+
+	name_event(&e, t->slot);
+	if (change->to == BREAKER_OPEN)
+		name_error(&e, t->slot);
+	report_event(&e);
+}
+
+static void report_refusals(const struct state_slot *slot, uint32_t index, enum policy_mode mode)
+{
+	const uint64_t n = atomic_exchange_explicit(&notes[index].refused, 0, memory_order_relaxed);
+	struct event e = {
+		.kind = EVENT_CALL_REJECTED,
+		.mode = (uint8_t) mode,
+		.verdict = (uint8_t) atomic_load_explicit(&notes[index].verdict,
+							  memory_order_relaxed),
+		.generation = generation_of(slot),
+		.n = n,
+	};
+
+	if (n == 0)
+		return;
+	name_event(&e, slot);
+	report_event(&e);
+}
+
+/* Counts a refusal, and reports the sum of them at most once a second. */
+static void note_refusal(const struct state_slot *slot, uint32_t index, enum policy_mode mode,
+			 enum breaker_verdict verdict, uint64_t now)
+{
+	const uint64_t generation = generation_of(slot);
+	uint64_t at = atomic_load_explicit(&notes[index].reported_at, memory_order_relaxed);
+	/* The first refusal of each opening says where in the program it struck. */
+	const bool first = atomic_exchange_explicit(&notes[index].stack_of, generation,
+						    memory_order_relaxed) != generation;
+
+	atomic_fetch_add_explicit(&notes[index].refused, 1, memory_order_relaxed);
+	atomic_store_explicit(&notes[index].verdict, verdict, memory_order_relaxed);
+	if (!first && clock_since(at, now) < SUM_NS)
+		return;
+	if (atomic_compare_exchange_strong_explicit(&notes[index].reported_at, &at, now,
+						    memory_order_relaxed, memory_order_relaxed))
+		report_refusals(slot, index, mode);
+}
+
+/* What `agentshim off|observe` said goes before what the process was started with. */
+static enum policy_mode mode_of(const struct map *m, const struct policy *p)
+{
+	const uint32_t control = atomic_load_explicit(&m->header->control, memory_order_relaxed);
+
+	return control > 0 && control <= POLICY_FORCED_CLOSED + 1
+		       ? (enum policy_mode) (control - 1)
+		       : p->mode;
+}
+
+/* What a call needs to know of its peer once the read section is over. */
+struct found {
+	struct admission admission; /* all but the ticket */
+	struct state_slot *slot;    /* NULL: unguarded */
+	enum policy_mode mode;
+	bool created;
+	char evicted[STATE_PEER_SIZE];
+};
+
+/* Inside a read section: finds the peer's slot and copies its settings. */
+static void look_up(struct roster_entry *e, uint32_t map, uint64_t now, struct found *ret)
+{
+	const struct map *m = &maps[map];
+	const struct state_writer self = writer();
+	struct state_found slot;
+
+	ret->admission.policy = e->policy;
+	ret->mode = mode_of(m, &e->policy);
+	if (!e->wanted || ret->mode == POLICY_OFF || ret->mode == POLICY_FORCED_CLOSED)
+		return;
+	ret->slot = roster_slot(e, m->state, &self, now, &ret->admission.ref, &slot);
+	ret->admission.map = map;
+	ret->admission.policy.mode = ret->mode;
+	ret->created = slot.created;
+	if (slot.created)
+		memcpy(ret->evicted, slot.evicted, sizeof(ret->evicted));
+}
+
+/* Outside of any read section: asks the breaker, and tells what came of it. */
+static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
+			       struct admission *ret, int *ret_errno)
+{
+	const struct policy *p = &f->admission.policy;
+	const struct teller teller = { f->slot, p };
+	const struct breaker_watch watch = { on_change, (void *) &teller };
+	enum breaker_verdict verdict = BREAKER_REFUSED_OPEN;
+
+	if (f->created && f->evicted[0] != '\0')
+		report_text(EVENT_BREAKER_RETIRED, f->evicted);
+	if (f->created)
+		report_text(EVENT_BREAKER_CREATED, peer);
+	state_touch(f->slot, now);
+	if (f->mode != POLICY_FORCED_OPEN)
+		verdict = breaker_admit(&f->slot->breaker, p, now, &watch, &f->admission.ticket);
+	if (verdict == BREAKER_ADMITTED) {
+		*ret = f->admission;
+		return SHARED_ADMITTED;
+	}
+	note_refusal(f->slot, f->admission.ref.index & (STATE_SLOTS - 1), f->mode, verdict, now);
+	*ret_errno = p->refusal_errno;
+	return f->mode == POLICY_OBSERVE ? SHARED_UNGUARDED : SHARED_REFUSED;
+}
+
+enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, struct admission *ret,
+				 int *ret_errno)
+{
+	struct found found = { .slot = NULL };
+	bool full = false;
+	uint32_t map = 0;
+	struct peer peer;
+
+	if (rcu_read(world) == NULL)
+		begin();
+	peer_of(addr, now, &peer);
+	if (!rcu_enter())
+		return SHARED_UNGUARDED;
+
+	struct world *w = rcu_read(world);
+
+	if (w != NULL) {
+		struct roster_entry *e = roster_add(&w->roster, peer.key, settings, &peer.who);
+
+		map = w->map;
+		full = e == NULL;
+		if (e != NULL)
+			look_up(e, map, now, &found);
+	}
+	rcu_leave();
+
+	if (w == NULL)
+		return SHARED_UNGUARDED;
+	if (full)
+		renew(w); /* this one call goes unguarded */
+	else
+		rejoin_if_gone(map, now);
+	return found.slot != NULL ? ask(&found, peer.key, now, ret, ret_errno) : SHARED_UNGUARDED;
+}
+
+void shared_settle(struct admission *a, enum breaker_outcome outcome, int error, uint64_t now)
+{
+	struct state_slot *slot = state_slot(maps[a->map].state, a->ref);
+
+	if (slot == NULL)
+		return; /* the slot is another peer's by now */
+
+	const uint32_t index = a->ref.index & (STATE_SLOTS - 1);
+
+	if (outcome == BREAKER_FAILURE)
+		atomic_store_explicit(&slot->last_error,
+				      (uint64_t) EVENT_ERROR_LOCAL_ORIGIN << 32 | (uint32_t) error,
+				      memory_order_relaxed);
+	if (outcome == BREAKER_SUCCESS &&
+	    clock_since(atomic_load_explicit(&notes[index].success_at, memory_order_relaxed), now) >
+		    SUCCESS_GRAIN_NS)
+		atomic_store_explicit(&notes[index].success_at, now, memory_order_relaxed);
+
+	const struct teller teller = { slot, &a->policy };
+	const struct breaker_watch watch = { on_change, (void *) &teller };
+
+	(void) breaker_settle(&slot->breaker, &a->policy, &a->ticket, outcome, now, &watch);
+}
+
+bool shared_succeeded_since(const struct admission *a, uint64_t then)
+{
+	return atomic_load_explicit(&notes[a->ref.index & (STATE_SLOTS - 1)].success_at,
+				    memory_order_relaxed) > then;
+}
+
+void shared_flush(void)
+{
+	if (!rcu_enter())
+		return;
+
+	const struct world *w = rcu_read(world);
+	const struct map *m = w != NULL ? &maps[w->map] : NULL;
+
+	rcu_leave();
+	if (m == NULL)
+		return;
+	for (uint32_t i = 0; i < STATE_SLOTS; i++)
+		if (atomic_load_explicit(&notes[i].refused, memory_order_relaxed) != 0)
+			report_refusals(&m->state->slots[i], i, mode_of(m, &settings->policy));
+}

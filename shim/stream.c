@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections whose outcome is still open, and how each of them ends. */
+#include "shim/stream.h"
+
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "core/clock.h"
+#include "shim/life.h"
+#include "shim/real.h"
+
+enum phase { FREE, CONNECTING, CONNECTED, SETTLED };
+
+/* States of TCP as TCP_INFO gives them; netinet/tcp.h, which names them, clashes with linux/tcp.h. */
+enum { TCP_IS_ESTABLISHED = 1, TCP_IS_SYN_SENT = 2, TCP_IS_CLOSE = 7, TCP_IS_CLOSE_WAIT = 8,
+       TCP_IS_LAST_ACK = 9, TCP_IS_CLOSING = 11, TCP_IS_TIME_WAIT = 6 };
+
+/* A protocol that only writes is taken for one when this lies between two writes. */
+#define WRITE_ONLY_NS (1 * NS_PER_S)
+
+/* An answer that came this fast came from our own kernel, not from the network. */
+#define AT_ONCE_NS (100 * NS_PER_MS)
+
+#define CHUNK_BITS 8
+#define CHUNK      (1u << CHUNK_BITS)
+#define CHUNKS     4096 /* a million connections with an open outcome; further ones go uncounted */
+
+struct stream {
+	_Atomic uint64_t word;
+	_Atomic uint32_t next_free; /* 1 + index in the free list */
+	/* Written before the word leaves FREE, read by whoever holds busy. */
+	uint32_t pid;
+	uint32_t forks;        /* life_forks() when it was opened */
+	_Atomic int fd;        /* a descriptor of it, for the look at exit */
+	uint64_t cookie;       /* of the socket; 0: unknown */
+	uint64_t opened_at;
+	struct admission admission;
+	/* Written by any I/O on it. */
+	_Atomic uint64_t first_sent_at, last_sent_at;
+	_Atomic bool read_wanted; /* the program asked for bytes and got none */
+	_Atomic bool write_shut;
+} __attribute__((aligned(64)));
+
+static _Atomic(struct stream *) chunks[CHUNKS];
+static _Atomic uint32_t handed_out;  /* streams that were ever in use */
+static _Atomic uint64_t free_head;   /* `tag:32 | 1 + index:32`; the tag defeats ABA */
+
+/* A descriptor's word: `generation:32 | 1 + index:32`. */
+static fds_word fds_word_of(uint32_t generation, uint32_t index)
+{
+	return (uint64_t) generation << 32 | (index + 1);
+}
+
+static uint64_t word_of(uint32_t generation, unsigned refs, enum phase phase, bool busy)
+{
+	return (uint64_t) generation << 32 | (uint64_t) refs << 16 | (uint64_t) phase << 8 | busy;
+}
+
+static uint32_t generation_of(uint64_t word)
+{
+	return (uint32_t) (word >> 32);
+}
+
+static unsigned refs_of(uint64_t word)
+{
+	return (unsigned) (word >> 16 & 0xffff);
+}
+
+static enum phase phase_of(uint64_t word)
+{
+	return (enum phase) (word >> 8 & 0xff);
+}
+
+static bool busy(uint64_t word)
+{
+	return word & 1;
+}
+
+static struct stream *at(uint32_t index)
+{
+	return &atomic_load_explicit(&chunks[index >> CHUNK_BITS], memory_order_acquire)
+			[index & (CHUNK - 1)];
+}
+
+/* The stream that a descriptor's word names; its generation may have ended. */
+static struct stream *stream_of(fds_word word)
+{
+	return at((uint32_t) word - 1);
+}
+
+static bool chunk_ready(uint32_t number)
+{
+	struct stream *none = NULL;
+
+	if (atomic_load_explicit(&chunks[number], memory_order_acquire) != NULL)
+		return true;
+
+	const int saved = errno;
+	void *map = mmap(NULL, CHUNK * sizeof(struct stream), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	errno = saved;
+	if (map == MAP_FAILED)
+		return false;
+	if (!atomic_compare_exchange_strong_explicit(&chunks[number], &none, map,
+						     memory_order_acq_rel, memory_order_relaxed))
+		(void) munmap(map, CHUNK * sizeof(struct stream));
+	return true;
+}
+
+static bool take_free(uint32_t *ret_index)
+{
+	uint64_t head = atomic_load_explicit(&free_head, memory_order_acquire);
+
+	while ((uint32_t) head != 0) {
+		const uint32_t index = (uint32_t) head - 1;
+		/* May be stale when another thread took it; the tag makes us see that. */
+		const uint32_t next =
+			atomic_load_explicit(&at(index)->next_free, memory_order_relaxed);
+		const uint64_t tag = (head >> 32) + 1;
+
+		if (atomic_compare_exchange_weak_explicit(&free_head, &head, tag << 32 | next,
+							  memory_order_acq_rel,
+							  memory_order_acquire)) {
+			*ret_index = index;
+			return true;
+		}
+	}
+
+	const uint32_t fresh = atomic_load_explicit(&handed_out, memory_order_relaxed);
+
+	if (fresh >= CHUNKS * CHUNK || !chunk_ready(fresh >> CHUNK_BITS))
+		return false;
+	*ret_index = atomic_fetch_add_explicit(&handed_out, 1, memory_order_acq_rel);
+	return *ret_index < CHUNKS * CHUNK && chunk_ready(*ret_index >> CHUNK_BITS);
+}
+
+static void give_free(uint32_t index)
+{
+	uint64_t head = atomic_load_explicit(&free_head, memory_order_relaxed);
+
+	do {
+		atomic_store_explicit(&at(index)->next_free, (uint32_t) head,
+				      memory_order_relaxed);
+	} while (!atomic_compare_exchange_weak_explicit(&free_head, &head,
+							((head >> 32) + 1) << 32 | (index + 1),
+							memory_order_acq_rel,
+							memory_order_relaxed));
+}
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	return real.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
+bool stream_open(int fd, const struct admission *a, uint64_t now)
+{
+	const int saved = errno;
+	const fds_word old = fds_get(fd);
+	uint32_t index;
+
+	/* A connection that failed may be tried again on the same socket. */
+	if (old != 0)
+		stream_leave(fd, old);
+	if (!take_free(&index))
+		return false;
+
+	struct stream *s = at(index);
+	const uint32_t generation =
+		generation_of(atomic_load_explicit(&s->word, memory_order_relaxed)) + 1;
+
+	s->pid = life_pid();
+	s->forks = life_forks();
+	s->cookie = cookie_of(fd);
+	s->opened_at = now;
+	s->admission = *a;
+	atomic_store_explicit(&s->fd, fd, memory_order_relaxed);
+	atomic_store_explicit(&s->first_sent_at, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->last_sent_at, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->read_wanted, false, memory_order_relaxed);
+	atomic_store_explicit(&s->write_shut, false, memory_order_relaxed);
+	/* Release: the fields above are there before anybody can find the stream. */
+	atomic_store_explicit(&s->word, word_of(generation, 1, CONNECTING, false),
+			      memory_order_release);
+	errno = saved;
+	if (fds_swap(fd, 0, fds_word_of(generation, index)))
+		return true;
+	atomic_store_explicit(&s->word, word_of(generation, 0, FREE, false),
+			      memory_order_release);
+	give_free(index);
+	return false;
+}
+
+/* Frees the stream if @next says that nobody holds it any more. */
+static uint64_t freed_if_last(uint64_t next)
+{
+	return refs_of(next) == 0 && !busy(next) ? word_of(generation_of(next), 0, FREE, false)
+						 : next;
+}
+
+/* Moves the word from @seen to @next; gives the stream back when that was the end of it. */
+static bool move(struct stream *s, fds_word word, uint64_t seen, uint64_t next)
+{
+	next = freed_if_last(next);
+	if (!atomic_compare_exchange_strong_explicit(&s->word, &seen, next, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return false;
+	if (phase_of(next) == FREE)
+		give_free((uint32_t) word - 1);
+	return true;
+}
+
+static bool open_ended(uint64_t seen)
+{
+	return !busy(seen) && (phase_of(seen) == CONNECTING || phase_of(seen) == CONNECTED);
+}
+
+/*
+ * Claims the right to end the call: nobody else can, and the stream stays until
+ * call_ended().
+ */
+static bool call_end(struct stream *s, fds_word word)
+{
+	for (;;) {
+		const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
+
+		if (generation_of(seen) != generation_of(word) || !open_ended(seen))
+			return false;
+		if (move(s, word, seen,
+			 word_of(generation_of(seen), refs_of(seen), SETTLED, true)))
+			return true;
+	}
+}
+
+static void call_ended(struct stream *s, fds_word word)
+{
+	for (;;) {
+		const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
+
+		if (move(s, word, seen, word_of(generation_of(seen), refs_of(seen), SETTLED, false)))
+			return;
+	}
+}
+
+/* In a forked child the call is still its parent's to settle. */
+static bool ours(const struct stream *s)
+{
+	return s->pid == life_pid();
+}
+
+/* Drops one descriptor of the stream; a call that nobody can end any more is excluded. */
+static void release(struct stream *s, fds_word word)
+{
+	for (;;) {
+		const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
+
+		if (generation_of(seen) != generation_of(word) || refs_of(seen) == 0)
+			return;
+		if (refs_of(seen) == 1 && open_ended(seen)) {
+			if (!call_end(s, word))
+				continue;
+			if (ours(s))
+				shared_settle(&s->admission, BREAKER_EXCLUDED, 0, clock_now());
+			call_ended(s, word);
+			continue;
+		}
+		if (move(s, word, seen,
+			 word_of(generation_of(seen), refs_of(seen) - 1, phase_of(seen),
+				 busy(seen))))
+			return;
+	}
+}
+
+static bool last_descriptor(const struct stream *s, fds_word word)
+{
+	const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
+
+	return generation_of(seen) == generation_of(word) && refs_of(seen) == 1;
+}
+
+/* A number may have been closed and reused without us; then we know nothing of this socket. */
+static bool same_socket(const struct stream *s, int fd)
+{
+	return s->cookie == 0 || cookie_of(fd) == s->cookie;
+}
+
+static void detach(int fd, fds_word word)
+{
+	if (fds_swap(fd, word, 0))
+		release(stream_of(word), word);
+}
+
+/* Ends the call by what I/O on @fd has shown, and stops following the descriptor. */
+static void settle_by_io(int fd, fds_word word, enum breaker_outcome outcome, int error)
+{
+	struct stream *s = stream_of(word);
+
+	if (call_end(s, word)) {
+		if (ours(s)) {
+			if (!same_socket(s, fd))
+				outcome = BREAKER_EXCLUDED;
+			shared_settle(&s->admission, outcome, error, clock_now());
+		}
+		call_ended(s, word);
+	}
+	detach(fd, word);
+}
+
+bool stream_pending(fds_word word)
+{
+	const uint64_t seen = atomic_load_explicit(&stream_of(word)->word, memory_order_acquire);
+
+	return generation_of(seen) == generation_of(word) && phase_of(seen) == CONNECTING;
+}
+
+/* Faults of this process or this host, which say nothing about the peer. */
+static bool local_fault(int error)
+{
+	switch (error) {
+	case EACCES:
+	case EADDRINUSE:
+	case EADDRNOTAVAIL:
+	case EAFNOSUPPORT:
+	case EBADF:
+	case EFAULT:
+	case EINVAL:
+	case EISCONN:
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+	case ENOTSOCK:
+	case EOPNOTSUPP:
+	case EPERM:
+	case EPROTOTYPE:
+		return true;
+	}
+	return false;
+}
+
+/* Not yet a verdict: the call goes on, or is to be made again. */
+static bool neutral(int error)
+{
+	switch (error) {
+	case EAGAIN:
+	case EALREADY:
+	case EINPROGRESS:
+	case EINTR:
+	case ENOTCONN:
+		return true;
+	}
+	return false;
+}
+
+static void set_phase(struct stream *s, fds_word word, enum phase phase)
+{
+	uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
+
+	while (generation_of(seen) == generation_of(word) && phase_of(seen) == CONNECTING &&
+	       !atomic_compare_exchange_weak_explicit(
+		       &s->word, &seen,
+		       word_of(generation_of(seen), refs_of(seen), phase, busy(seen)),
+		       memory_order_acq_rel, memory_order_acquire))
+		;
+}
+
+void stream_connected(int fd, fds_word word, int rc, int error)
+{
+	if (rc == 0 || error == EISCONN) {
+		set_phase(stream_of(word), word, CONNECTED);
+		return;
+	}
+	if (neutral(error))
+		return;
+	/*
+	 * Without a route the kernel answers at once: a host without IPv6 fails the first
+	 * try of every name so. Later the same errors come from the network.
+	 */
+	const bool no_route = (error == ENETUNREACH || error == EHOSTUNREACH) &&
+			      clock_since(stream_of(word)->opened_at, clock_now()) < AT_ONCE_NS;
+	const bool excluded = local_fault(error) || no_route;
+
+	settle_by_io(fd, word, excluded ? BREAKER_EXCLUDED : BREAKER_FAILURE, error);
+}
+
+void stream_so_error(int fd, fds_word word, int error)
+{
+	if (error == 0 || neutral(error))
+		return; /* 0 may also mean: not yet */
+	settle_by_io(fd, word, local_fault(error) ? BREAKER_EXCLUDED : BREAKER_FAILURE, error);
+}
+
+static bool info_of(int fd, struct tcp_info *ret)
+{
+	socklen_t len = sizeof(*ret);
+
+	memset(ret, 0, sizeof(*ret));
+	return real.getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len) == 0;
+}
+
+/* The kernel counts the SYN as a byte of the acknowledged. */
+static bool acknowledged(int fd)
+{
+	struct tcp_info info;
+
+	return info_of(fd, &info) && info.tcpi_bytes_acked > 1;
+}
+
+void stream_sent(int fd, fds_word word, ssize_t rc, int error)
+{
+	struct stream *s = stream_of(word);
+
+	if (rc < 0) {
+		if (!neutral(error))
+			settle_by_io(fd, word,
+				     local_fault(error) ? BREAKER_EXCLUDED : BREAKER_FAILURE, error);
+		return;
+	}
+
+	const uint64_t now = clock_now();
+	const uint64_t first = atomic_load_explicit(&s->first_sent_at, memory_order_relaxed);
+
+	atomic_store_explicit(&s->last_sent_at, now, memory_order_relaxed);
+	if (first == 0)
+		atomic_store_explicit(&s->first_sent_at, now, memory_order_relaxed);
+	else if (clock_since(first, now) >= WRITE_ONLY_NS && acknowledged(fd))
+		settle_by_io(fd, word, BREAKER_SUCCESS, 0);
+}
+
+void stream_received(int fd, fds_word word, ssize_t rc, int error, size_t wanted)
+{
+	struct stream *s = stream_of(word);
+
+	if (rc > 0) {
+		settle_by_io(fd, word, BREAKER_SUCCESS, 0);
+		return;
+	}
+	if (rc == 0) {
+		if (wanted == 0)
+			return;
+		const bool shut = atomic_load_explicit(&s->write_shut, memory_order_relaxed);
+
+		settle_by_io(fd, word, shut ? BREAKER_SUCCESS : BREAKER_FAILURE, 0);
+		return;
+	}
+	if (error == EAGAIN)
+		atomic_store_explicit(&s->read_wanted, true, memory_order_relaxed);
+	if (!neutral(error))
+		settle_by_io(fd, word, local_fault(error) ? BREAKER_EXCLUDED : BREAKER_FAILURE,
+			     error);
+}
+
+/* The peer has closed its side. */
+static bool half_closed(unsigned state)
+{
+	return state == TCP_IS_CLOSE_WAIT || state == TCP_IS_LAST_ACK ||
+	       state == TCP_IS_CLOSING || state == TCP_IS_TIME_WAIT;
+}
+
+struct verdict {
+	enum breaker_outcome outcome;
+	int error;
+};
+
+/* Waiting in vain: a failure if it was long enough and nobody else fared better. */
+static struct verdict vain(const struct stream *s, uint64_t since, uint64_t now)
+{
+	const bool long_enough = clock_since(since, now) >= s->admission.policy.patience_ns;
+
+	if (!long_enough || s->forks != life_forks() ||
+	    shared_succeeded_since(&s->admission, s->opened_at))
+		return (struct verdict) { BREAKER_EXCLUDED, 0 };
+	return (struct verdict) { BREAKER_FAILURE, ETIMEDOUT };
+}
+
+/* What an open connection comes to when the program lets go of it now. */
+static struct verdict judge(const struct stream *s, int fd, uint64_t now)
+{
+	const uint64_t sent_at = atomic_load_explicit(&s->last_sent_at, memory_order_relaxed);
+	const bool wanted = atomic_load_explicit(&s->read_wanted, memory_order_relaxed);
+	const bool shut = atomic_load_explicit(&s->write_shut, memory_order_relaxed);
+	struct tcp_info info;
+
+	if (!same_socket(s, fd) || !info_of(fd, &info))
+		return (struct verdict) { BREAKER_EXCLUDED, 0 };
+
+	/* A FIN takes up a byte of what was received. */
+	const bool ended = half_closed(info.tcpi_state);
+
+	if (info.tcpi_bytes_received > (ended ? 1 : 0))
+		return (struct verdict) { BREAKER_SUCCESS, 0 };
+	if (info.tcpi_state == TCP_IS_SYN_SENT)
+		return vain(s, s->opened_at, now);
+	if (info.tcpi_state == TCP_IS_CLOSE) /* refused or reset, learnt by other means than ours */
+		return (struct verdict) { BREAKER_FAILURE, ECONNRESET };
+	if (ended && !shut)
+		return (struct verdict) { BREAKER_FAILURE, 0 };
+	if (sent_at != 0) {
+		const struct verdict v = vain(s, sent_at, now);
+
+		if (v.outcome == BREAKER_FAILURE && (wanted || !shut))
+			return v;
+		return (struct verdict) { wanted ? BREAKER_EXCLUDED : BREAKER_SUCCESS, 0 };
+	}
+	return wanted ? vain(s, s->opened_at, now) : (struct verdict) { BREAKER_SUCCESS, 0 };
+}
+
+/* Ends the call as judge() finds. */
+static void give_up(struct stream *s, int fd, fds_word word)
+{
+	if (!call_end(s, word))
+		return;
+	if (ours(s)) {
+		const uint64_t now = clock_now();
+		const struct verdict v = judge(s, fd, now);
+
+		shared_settle(&s->admission, v.outcome, v.error, now);
+	}
+	call_ended(s, word);
+}
+
+void stream_shutdown(int fd, fds_word word, int how)
+{
+	struct stream *s = stream_of(word);
+
+	if (how == SHUT_WR)
+		atomic_store_explicit(&s->write_shut, true, memory_order_relaxed);
+	else
+		give_up(s, fd, word); /* it will not hear an answer any more */
+}
+
+void stream_leave(int fd, fds_word word)
+{
+	struct stream *s = stream_of(word);
+
+	if (last_descriptor(s, word))
+		give_up(s, fd, word);
+	detach(fd, word);
+}
+
+void stream_forget(int fd, fds_word word)
+{
+	detach(fd, word); /* its last descriptor gone, the call is excluded */
+}
+
+void stream_share(int from, int to)
+{
+	const fds_word old = fds_get(to);
+	const fds_word word = fds_get(from);
+
+	if (old != 0)
+		stream_forget(to, old);
+	if (word == 0)
+		return;
+
+	struct stream *s = stream_of(word);
+
+	for (;;) {
+		const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
+
+		if (generation_of(seen) != generation_of(word) || refs_of(seen) == 0 ||
+		    refs_of(seen) == 0xffff)
+			return;
+		if (move(s, word, seen,
+			 word_of(generation_of(seen), refs_of(seen) + 1, phase_of(seen),
+				 busy(seen))))
+			break;
+	}
+	if (!fds_swap(to, 0, word))
+		release(s, word);
+}
+
+void stream_settle_all(void)
+{
+	uint32_t n = atomic_load_explicit(&handed_out, memory_order_acquire);
+
+	if (n > CHUNKS * CHUNK)
+		n = CHUNKS * CHUNK;
+	for (uint32_t i = 0; i < n; i++) {
+		if (atomic_load_explicit(&chunks[i >> CHUNK_BITS], memory_order_acquire) == NULL)
+			continue;
+
+		struct stream *s = at(i);
+		const fds_word word = fds_word_of(
+			generation_of(atomic_load_explicit(&s->word, memory_order_acquire)), i);
+		const int fd = atomic_load_explicit(&s->fd, memory_order_relaxed);
+
+		if (phase_of(atomic_load_explicit(&s->word, memory_order_acquire)) == FREE ||
+		    fds_get(fd) != word)
+			continue;
+		give_up(s, fd, word);
+	}
+}

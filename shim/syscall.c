@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * syscall(3): libuv closes its sockets with it, jemalloc calls it from its own start. All
+ * six arguments go to the kernel as they came, whatever the number; for the few calls that
+ * concern us the table is kept right.
+ */
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "shim/close.h"
+#include "shim/dup.h"
+#include "shim/raw.h"
+#include "shim/life.h"
+#include "shim/real.h"
+#include "shim/socket.h"
+
+/* Calls that have a hook of their own go through it. */
+static bool forwarded(long n, const long a[6], long *ret)
+{
+	switch (n) {
+	case SYS_connect:
+		*ret = connect((int) a[0], (const struct sockaddr *) a[1], (socklen_t) a[2]);
+		return true;
+	case SYS_read:
+		*ret = read((int) a[0], (void *) a[1], (size_t) a[2]);
+		return true;
+	case SYS_write:
+		*ret = write((int) a[0], (const void *) a[1], (size_t) a[2]);
+		return true;
+	case SYS_sendto:
+		*ret = sendto((int) a[0], (const void *) a[1], (size_t) a[2], (int) a[3],
+			      (const struct sockaddr *) a[4], (socklen_t) a[5]);
+		return true;
+	case SYS_recvfrom:
+		*ret = recvfrom((int) a[0], (void *) a[1], (size_t) a[2], (int) a[3],
+				(struct sockaddr *) a[4], (socklen_t *) a[5]);
+		return true;
+	case SYS_sendmsg:
+		*ret = sendmsg((int) a[0], (const struct msghdr *) a[1], (int) a[2]);
+		return true;
+	case SYS_recvmsg:
+		*ret = recvmsg((int) a[0], (struct msghdr *) a[1], (int) a[2]);
+		return true;
+	case SYS_shutdown:
+		*ret = shutdown((int) a[0], (int) a[1]);
+		return true;
+	case SYS_getsockopt:
+		*ret = getsockopt((int) a[0], (int) a[1], (int) a[2], (void *) a[3],
+				  (socklen_t *) a[4]);
+		return true;
+	}
+	return false;
+}
+
+static void before(long n, const long a[6])
+{
+	switch (n) {
+	case SYS_close:
+		close_leaving((int) a[0]);
+		break;
+	case SYS_close_range:
+		close_range_leaving((unsigned) a[0], (unsigned) a[1], (int) a[2]);
+		break;
+	case SYS_dup3:
+#ifdef SYS_dup2
+	case SYS_dup2:
+#endif
+		dup_landing((int) a[0], (int) a[1]);
+		break;
+	}
+}
+
+static void after(long n, const long a[6], long rc)
+{
+	switch (n) {
+	case SYS_socket:
+	case SYS_accept:
+	case SYS_accept4:
+		fd_handed_out((int) rc);
+		break;
+	case SYS_dup:
+	case SYS_dup3:
+#ifdef SYS_dup2
+	case SYS_dup2:
+#endif
+		dup_made((int) a[0], (int) rc);
+		break;
+	}
+}
+
+EXPORT long syscall(long n, ...)
+{
+	__builtin_va_list args;
+	long a[6], rc;
+
+	__builtin_va_start(args, n);
+	for (int i = 0; i < 6; i++)
+		a[i] = __builtin_va_arg(args, long);
+	__builtin_va_end(args);
+
+	if (armed && forwarded(n, a, &rc))
+		return rc;
+	before(n, a);
+	rc = raw_result(raw_syscall(n, a[0], a[1], a[2], a[3], a[4], a[5]));
+	after(n, a, rc);
+	return rc;
+}
