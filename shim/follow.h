@@ -11,6 +11,9 @@
 #include "shim/life.h"
 #include "shim/stream.h"
 
+/* Kept out of line, so that the common way through a hook saves no registers. */
+#define FOLLOWED __attribute__((noinline, cold))
+
 /*
  * follow_sent, follow_received - a call on a tracked descriptor returned @rc
  * @word: fds_get(@fd) as it was before the call; not 0

@@ -8,17 +8,21 @@
 #include "shim/real.h"
 #include "shim/socket.h"
 
+static FOLLOWED ssize_t read_followed(int fd, void *buf, size_t len, fds_word word)
+{
+	const ssize_t rc = real.read(fd, buf, len);
+
+	follow_received(fd, word, rc, len);
+	return rc;
+}
+
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
 	const fds_word word = fds_get(fd);
 
 	if (__builtin_expect(word == 0, 1))
 		return real.read(fd, buf, len);
-
-	const ssize_t rc = real.read(fd, buf, len);
-
-	follow_received(fd, word, rc, len);
-	return rc;
+	return read_followed(fd, buf, len, word);
 }
 
 extern __typeof__(read) __read __attribute__((alias("read"), visibility("default")));
@@ -32,17 +36,21 @@ static size_t room(const struct iovec *iov, size_t n)
 	return total;
 }
 
+static FOLLOWED ssize_t readv_followed(int fd, const struct iovec *iov, int n, fds_word word)
+{
+	const ssize_t rc = real.readv(fd, iov, n);
+
+	follow_received(fd, word, rc, rc == 0 && n > 0 ? room(iov, (size_t) n) : 0);
+	return rc;
+}
+
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 {
 	const fds_word word = fds_get(fd);
 
 	if (__builtin_expect(word == 0, 1))
 		return real.readv(fd, iov, n);
-
-	const ssize_t rc = real.readv(fd, iov, n);
-
-	follow_received(fd, word, rc, rc == 0 && n > 0 ? room(iov, (size_t) n) : 0);
-	return rc;
+	return readv_followed(fd, iov, n, word);
 }
 
 /* The error queue (timestamps, zero-copy notices) says nothing of the peer's bytes. */
@@ -51,14 +59,29 @@ static bool of_the_peer(int flags)
 	return (flags & MSG_ERRQUEUE) == 0;
 }
 
+static FOLLOWED ssize_t recv_followed(int fd, void *buf, size_t len, int flags, fds_word word)
+{
+	const ssize_t rc = real.recv(fd, buf, len, flags);
+
+	if (of_the_peer(flags))
+		follow_received(fd, word, rc, len);
+	return rc;
+}
+
 EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 {
 	const fds_word word = fds_get(fd);
 
 	if (__builtin_expect(word == 0, 1))
 		return real.recv(fd, buf, len, flags);
+	return recv_followed(fd, buf, len, flags, word);
+}
 
-	const ssize_t rc = real.recv(fd, buf, len, flags);
+static FOLLOWED ssize_t recvfrom_followed(int fd, void *buf, size_t len, int flags,
+					  struct sockaddr *addr, socklen_t *addr_len,
+					  fds_word word)
+{
+	const ssize_t rc = real.recvfrom(fd, buf, len, flags, addr, addr_len);
 
 	if (of_the_peer(flags))
 		follow_received(fd, word, rc, len);
@@ -72,12 +95,7 @@ EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockadd
 
 	if (__builtin_expect(word == 0, 1))
 		return real.recvfrom(fd, buf, len, flags, addr, addr_len);
-
-	const ssize_t rc = real.recvfrom(fd, buf, len, flags, addr, addr_len);
-
-	if (of_the_peer(flags))
-		follow_received(fd, word, rc, len);
-	return rc;
+	return recvfrom_followed(fd, buf, len, flags, addr, addr_len, word);
 }
 
 /* Descriptors that came in a message are new: whatever we knew under their numbers is old. */

@@ -13,20 +13,32 @@
 #include "shim/follow.h"
 #include "shim/real.h"
 
-EXPORT ssize_t write(int fd, const void *buf, size_t len)
+static FOLLOWED ssize_t write_followed(int fd, const void *buf, size_t len, fds_word word)
 {
-	const fds_word word = fds_get(fd);
-
-	if (__builtin_expect(word == 0, 1))
-		return real.write(fd, buf, len);
-
 	const ssize_t rc = real.write(fd, buf, len);
 
 	follow_sent(fd, word, rc);
 	return rc;
 }
 
+EXPORT ssize_t write(int fd, const void *buf, size_t len)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.write(fd, buf, len);
+	return write_followed(fd, buf, len, word);
+}
+
 extern __typeof__(write) __write __attribute__((alias("write"), visibility("default")));
+
+static FOLLOWED ssize_t writev_followed(int fd, const struct iovec *iov, int n, fds_word word)
+{
+	const ssize_t rc = real.writev(fd, iov, n);
+
+	follow_sent(fd, word, rc);
+	return rc;
+}
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 {
@@ -34,8 +46,12 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 
 	if (__builtin_expect(word == 0, 1))
 		return real.writev(fd, iov, n);
+	return writev_followed(fd, iov, n, word);
+}
 
-	const ssize_t rc = real.writev(fd, iov, n);
+static FOLLOWED ssize_t send_followed(int fd, const void *buf, size_t len, int flags, fds_word word)
+{
+	const ssize_t rc = real.send(fd, buf, len, flags);
 
 	follow_sent(fd, word, rc);
 	return rc;
@@ -47,11 +63,7 @@ EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 
 	if (__builtin_expect(word == 0, 1))
 		return real.send(fd, buf, len, flags);
-
-	const ssize_t rc = real.send(fd, buf, len, flags);
-
-	follow_sent(fd, word, rc);
-	return rc;
+	return send_followed(fd, buf, len, flags, word);
 }
 
 extern __typeof__(send) __send __attribute__((alias("send"), visibility("default")));
@@ -93,54 +105,58 @@ static void fast_open_done(int fd, ssize_t rc)
 	errno = error;
 }
 
+static FOLLOWED ssize_t sendto_followed(int fd, const void *buf, size_t len, int flags,
+					const struct sockaddr *addr, socklen_t addr_len,
+					fds_word word)
+{
+	bool follow = false;
+
+	if ((flags & MSG_FASTOPEN) != 0 && fast_open_refused(fd, addr, addr_len, &follow))
+		return -1;
+
+	const ssize_t rc = real.sendto(fd, buf, len, flags, addr, addr_len);
+
+	if (follow)
+		fast_open_done(fd, rc);
+	else if (word != 0)
+		follow_sent(fd, word, rc);
+	return rc;
+}
+
 EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *addr,
 		      socklen_t addr_len)
 {
 	const fds_word word = fds_get(fd);
-	bool follow;
 
 	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1))
 		return real.sendto(fd, buf, len, flags, addr, addr_len);
-	if ((flags & MSG_FASTOPEN) != 0) {
-		if (fast_open_refused(fd, addr, addr_len, &follow))
-			return -1;
+	return sendto_followed(fd, buf, len, flags, addr, addr_len, word);
+}
 
-		const ssize_t rc = real.sendto(fd, buf, len, flags, addr, addr_len);
+static FOLLOWED ssize_t sendmsg_followed(int fd, const struct msghdr *msg, int flags, fds_word word)
+{
+	bool follow = false;
 
-		if (follow)
-			fast_open_done(fd, rc);
-		return rc;
-	}
+	if ((flags & MSG_FASTOPEN) != 0 && msg != NULL &&
+	    fast_open_refused(fd, msg->msg_name, msg->msg_namelen, &follow))
+		return -1;
 
-	const ssize_t rc = real.sendto(fd, buf, len, flags, addr, addr_len);
+	const ssize_t rc = real.sendmsg(fd, msg, flags);
 
-	follow_sent(fd, word, rc);
+	if (follow)
+		fast_open_done(fd, rc);
+	else if (word != 0)
+		follow_sent(fd, word, rc);
 	return rc;
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	const fds_word word = fds_get(fd);
-	bool follow;
 
 	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1))
 		return real.sendmsg(fd, msg, flags);
-	if ((flags & MSG_FASTOPEN) != 0 && msg != NULL) {
-		if (fast_open_refused(fd, msg->msg_name, msg->msg_namelen, &follow))
-			return -1;
-
-		const ssize_t rc = real.sendmsg(fd, msg, flags);
-
-		if (follow)
-			fast_open_done(fd, rc);
-		return rc;
-	}
-
-	const ssize_t rc = real.sendmsg(fd, msg, flags);
-
-	if (word != 0)
-		follow_sent(fd, word, rc);
-	return rc;
+	return sendmsg_followed(fd, msg, flags, word);
 }
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
