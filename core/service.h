@@ -10,9 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SERVICE_NAME_SIZE 65            /* percent-encoded name, at most 64 bytes, NUL */
-#define SERVICE_FILE_SIZE (SERVICE_NAME_SIZE + 1 + 12)
-#define SERVICE_PATH_SIZE 512
+#define SERVICE_NAME_SIZE   65 /* percent-encoded name, at most 64 bytes, and a NUL */
+#define SERVICE_HASH_DIGITS 12 /* 48 bits */
+#define SERVICE_FILE_SIZE   (SERVICE_NAME_SIZE + 1 + SERVICE_HASH_DIGITS)
+#define SERVICE_PATH_SIZE   512 /* longer script paths are hashed as written */
 
 /* What is known of the process, gathered by the caller. Strings are borrowed. */
 struct service_facts {
@@ -28,19 +29,24 @@ struct service_facts {
 
 struct service {
 	char name[SERVICE_NAME_SIZE];   /* what people see, percent-encoded */
-	char file[SERVICE_FILE_SIZE];   /* name-HASH; the stem of the service's files */
+	char file[SERVICE_FILE_SIZE];   /* "name-0123456789ab": the stem of its files */
 };
 
 /*
  * service_identify - name the service
  *
- * The hash (11 or fewer lower-case base-32/hex digits of 48+ bits) covers executable, script
- * and network and time namespace; with @chosen set only the namespaces and the name.
- * Interpreters: python*, php*, perl*, ruby*, node*, nodejs, java, bash, sh, dash; php-fpm,
- * php-cgi and anything with no script argument are themselves the service. Options before
- * the script are skipped, with those that take an argument (python -W x, -X x, -c → the
- * interpreter itself; java -cp x Main → Main, -jar x.jar → x.jar; perl -I x; node -r x).
- * Names: base name of script without its suffix kept ("app.py" stays "app.py").
+ * An interpreter's service is the program that it runs: `python3 app.py` is app.py, `python3 -m
+ * http.server` http.server, `java -cp x com.x.Main` com.x.Main. Options before it are skipped,
+ * with those that take an argument (the tables in service.c). Code on the command line or on
+ * standard input has no name: then the interpreter itself is the service, as is any other
+ * executable, php-fpm and php-cgi too.
+ *
+ * A file's name is its base name, suffix kept. Bytes other than [A-Za-z0-9._-] are percent-
+ * encoded, so is a leading dot; the name is cut to 64 bytes, never within an escape.
+ *
+ * The hash is twelve lower-case hex digits. It covers network and time namespace and, with
+ * @chosen set, the whole chosen name; else executable and script (absolute, "." and ".."
+ * resolved as text).
  * Context: once per process; no allocation, no stdio; pure.
  */
 void service_identify(const struct service_facts *facts, struct service *ret);
