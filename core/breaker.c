@@ -609,6 +609,16 @@ struct breaker_totals breaker_totals(const struct breaker *b)
 	return totals;
 }
 
+enum breaker_reason breaker_last_reason(const struct breaker *b)
+{
+	return (enum breaker_reason) atomic_load_explicit(&b->last_reason, memory_order_relaxed);
+}
+
+uint32_t breaker_changes(const struct breaker *b, enum breaker_state from, enum breaker_state to)
+{
+	return atomic_load_explicit(&b->changes[from][to], memory_order_relaxed);
+}
+
 void breaker_init(struct breaker *b, uint64_t now)
 {
 	const uint64_t old = anchor_of(atomic_load_explicit(&b->word, memory_order_relaxed));

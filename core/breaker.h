@@ -177,6 +177,12 @@ enum breaker_state breaker_peek(const struct breaker *b, uint64_t *ret_since,
 /* breaker_totals - what was counted since breaker_init(), over all generations */
 struct breaker_totals breaker_totals(const struct breaker *b);
 
+/* breaker_last_reason - why the present generation began; may be out of range in a copy */
+enum breaker_reason breaker_last_reason(const struct breaker *b);
+
+/* breaker_changes - transitions of that kind since breaker_init() */
+uint32_t breaker_changes(const struct breaker *b, enum breaker_state from, enum breaker_state to);
+
 /* Names as they stand in events: "half-open"; "consecutive_failures". Never NULL. */
 const char *breaker_state_name(enum breaker_state state);
 const char *breaker_reason_name(enum breaker_reason reason);

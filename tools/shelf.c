@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finding, checking and copying the files of services. */
+#include "tools/shelf.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/ring.h"
+#include "core/text.h"
+#include "tools/tool.h"
+
+#define SHM        "/dev/shm"
+#define PREFIX     "agentshim-"
+#define STATE_ENDS ".v1.state"
+#define RING_ENDS  ".v1.ring"
+
+_Static_assert(STATE_LAYOUT == 1, "the layout stands in the names above");
+
+#define STATE_FILE_SIZE (SEGMENT_BODY_OFFSET + sizeof(struct state))
+
+static const char magic[8] = { 'a', 'g', 'n', 't', 's', 'h', 'i', 'm' };
+
+/* What a file must agree with to be believed. */
+struct expected {
+	uid_t uid;
+	enum segment_kind kind;
+	size_t size;
+};
+
+static void skip(struct shelf *s, const char *dir, const char *name, const char *reason)
+{
+	struct shelf_skipped *const grown = take(s->n_skipped + 1, sizeof(*grown));
+
+	if (s->n_skipped > 0)
+		memcpy(grown, s->skipped, s->n_skipped * sizeof(*grown));
+	free(s->skipped);
+	s->skipped = grown;
+
+	struct shelf_skipped *const new = &s->skipped[s->n_skipped++];
+	struct text path = text_in(new->path, sizeof(new->path));
+	struct text why = text_in(new->reason, sizeof(new->reason));
+
+	text_add_shown(&path, dir, strlen(dir));
+	text_add(&path, *name != '\0' ? "/" : "");
+	text_add_shown(&path, name, strlen(name));
+	text_add(&why, reason);
+}
+
+/* Names that we give are percent-encoded; any other could steer a terminal. */
+static bool plain(const char *name)
+{
+	for (; *name != '\0'; name++) {
+		if (*name <= ' ' || *name >= 0x7f) /* bytes above are negative, or big */
+			return false;
+	}
+	return true;
+}
+
+/* What is shown of a text in a header: its bytes up to the NUL, none of which is a control. */
+static void tame(char *s, size_t size)
+{
+	char raw[SEGMENT_CREATOR_SIZE]; /* the longer of the two */
+
+	memcpy(raw, s, size);
+
+	struct text t = text_in(s, size);
+
+	text_add_shown(&t, raw, size);
+}
+
+/* Copies @size bytes from @offset; false when the file is shorter. */
+static bool copy(int fd, void *to, size_t size, off_t offset)
+{
+	size_t got = 0;
+
+	while (got < size) {
+		const ssize_t n = pread(fd, (char *) to + got, size - got, offset + (off_t) got);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		got += (size_t) n;
+	}
+	return true;
+}
+
+static const char *check_stat(const struct stat *st, const struct expected *want)
+{
+	if (!S_ISREG(st->st_mode))
+		return "is not a regular file";
+	if (st->st_uid != want->uid)
+		return "belongs to another user than its directory";
+	if ((st->st_mode & 022) != 0)
+		return "can be written by others than its owner";
+	if (st->st_size != (off_t) want->size)
+		return "has another size than a file of this version";
+	return NULL;
+}
+
+static const char *check_header(struct segment_header *h, const struct expected *want)
+{
+	if (memcmp(h->magic, magic, sizeof(magic)) != 0)
+		return "is not a file of agentshim";
+	if (h->layout != STATE_LAYOUT || h->kind != (uint32_t) want->kind || h->size != want->size)
+		return "is not a file of this version of agentshim";
+	tame(h->service, sizeof(h->service));
+	tame(h->creator, sizeof(h->creator));
+	return NULL;
+}
+
+/*
+ * Opens a file that is as expected. @flags: O_RDONLY or O_RDWR.
+ * Returns a descriptor, or -1 with @ret_reason.
+ */
+static int open_checked(int dirfd, const char *name, int flags, const struct expected *want,
+			struct segment_header *ret_header, const char **ret_reason)
+{
+	struct stat st;
+	/* O_NONBLOCK: a FIFO of that name must not hold us up. */
+	const int fd = openat(dirfd, name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0) {
+		*ret_reason = errno == ELOOP ? "is a symbolic link" : strerror(errno);
+		return -1;
+	}
+	*ret_reason = fstat(fd, &st) < 0 ? strerror(errno) : check_stat(&st, want);
+	if (*ret_reason == NULL)
+		*ret_reason = copy(fd, ret_header, sizeof(*ret_header), 0)
+				      ? check_header(ret_header, want)
+				      : "ends too early";
+	if (*ret_reason == NULL)
+		return fd;
+	(void) close(fd);
+	return -1;
+}
+
+/* ---- this machine, to compare with what a header says of its own ---- */
+
+static void read_boot_id(uint8_t id[16])
+{
+	char text[64] = "";
+	FILE *const f = fopen("/proc/sys/kernel/random/boot_id", "re");
+	size_t n = 0;
+
+	memset(id, 0, 16);
+	if (f == NULL)
+		return;
+	if (fgets(text, sizeof(text), f) == NULL)
+		text[0] = '\0';
+	(void) fclose(f);
+	for (const char *c = text; *c != '\0' && n < 32; c++) {
+		static const char hex[] = "0123456789abcdef";
+		const char *const digit = strchr(hex, *c);
+
+		if (digit == NULL)
+			continue;
+		id[n / 2] = (uint8_t) (id[n / 2] << 4 | (digit - hex));
+		n++;
+	}
+}
+
+static bool of_this_time(const struct segment_header *h)
+{
+	uint8_t boot[16];
+	struct stat st;
+
+	read_boot_id(boot);
+	return memcmp(boot, h->boot_id, sizeof(boot)) == 0 &&
+	       (h->timens == 0 || stat("/proc/self/ns/time", &st) < 0 || st.st_ino == h->timens);
+}
+
+static void name_user(uid_t uid, char ret_user[SHELF_USER_SIZE])
+{
+	const struct passwd *const pw = getpwuid(uid);
+
+	if (pw != NULL)
+		(void) snprintf(ret_user, SHELF_USER_SIZE, "%s", pw->pw_name);
+	else
+		(void) snprintf(ret_user, SHELF_USER_SIZE, "%u", (unsigned) uid);
+}
+
+/* ---- one service ---- */
+
+static void ring_name(const struct shelf_service *s, char buf[NAME_MAX + 1])
+{
+	(void) snprintf(buf, NAME_MAX + 1, "%.*s%s", NAME_MAX - (int) sizeof(STATE_ENDS), s->stem,
+			RING_ENDS);
+}
+
+/* A service without a readable ring has no events; that is no reason to hide its breakers. */
+static void read_events(struct shelf *shelf, struct shelf_service *s, int dirfd, const char *dir,
+			size_t max)
+{
+	const size_t size = ring_file_size();
+	const struct expected want = { s->uid, SEGMENT_RING, SEGMENT_BODY_OFFSET + size };
+	struct segment_header header;
+	char name[NAME_MAX + 1];
+	const char *reason;
+
+	ring_name(s, name);
+
+	const int fd = open_checked(dirfd, name, O_RDONLY, &want, &header, &reason);
+
+	if (fd < 0) {
+		skip(shelf, dir, name, reason);
+		return;
+	}
+	void *const body = take(1, size);
+
+	if (copy(fd, body, size, SEGMENT_BODY_OFFSET) && ring_valid(body, size)) {
+		s->events = take(max, sizeof(*s->events));
+		s->n_events = ring_read(body, size, s->events, max, &s->events_lost);
+	} else {
+		skip(shelf, dir, name, "is not a ring of this version of agentshim");
+	}
+	free(body);
+	(void) close(fd);
+}
+
+static bool wanted(const struct shelf_service *s, const struct shelf_filter *filter)
+{
+	if (filter == NULL || filter->n == 0)
+		return true;
+	for (size_t i = 0; i < filter->n; i++) {
+		if (shelf_matches(s, filter->names[i]))
+			return true;
+	}
+	return false;
+}
+
+static void add_service(struct shelf *shelf, const struct shelf_service *s)
+{
+	struct shelf_service *const grown = take(shelf->n_services + 1, sizeof(*grown));
+
+	if (shelf->n_services > 0)
+		memcpy(grown, shelf->services, shelf->n_services * sizeof(*grown));
+	free(shelf->services);
+	shelf->services = grown;
+	shelf->services[shelf->n_services++] = *s;
+}
+
+static void read_service(struct shelf *shelf, int dirfd, const char *dir, uid_t uid,
+			 const char *file, const struct shelf_filter *filter, size_t max_events)
+{
+	const struct expected want = { uid, SEGMENT_STATE, STATE_FILE_SIZE };
+	struct shelf_service s = { .uid = uid };
+	const char *reason = "has a name that we never give";
+	const int fd = plain(file)
+			       ? open_checked(dirfd, file, O_RDONLY, &want, &s.header, &reason)
+			       : -1;
+
+	if (fd < 0) {
+		skip(shelf, dir, file, reason);
+		return;
+	}
+	(void) snprintf(s.path, sizeof(s.path), "%s/%s", dir, file);
+	(void) snprintf(s.name, sizeof(s.name), "%s", s.header.service);
+	(void) snprintf(s.stem, sizeof(s.stem), "%.*s",
+			(int) (strlen(file) - strlen(STATE_ENDS)), file);
+	if (wanted(&s, filter)) {
+		s.state = take(1, sizeof(*s.state));
+		if (copy(fd, s.state, sizeof(*s.state), SEGMENT_BODY_OFFSET)) {
+			s.timed = of_this_time(&s.header);
+			name_user(uid, s.user);
+			if (max_events > 0)
+				read_events(shelf, &s, dirfd, dir, max_events);
+			add_service(shelf, &s);
+		} else {
+			free(s.state);
+			skip(shelf, dir, file, "ends too early");
+		}
+	}
+	(void) close(fd);
+}
+
+/* ---- directories ---- */
+
+static bool ends_with(const char *s, const char *end)
+{
+	const size_t n = strlen(s), m = strlen(end);
+
+	return n > m && strcmp(s + n - m, end) == 0;
+}
+
+/* Opens a directory that nobody but its owner can write to. @uid: who that must be, if known. */
+static int open_dir(struct shelf *shelf, const char *path, const uid_t *uid, uid_t *ret_uid)
+{
+	struct stat st;
+	const int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0) {
+		if (errno != ENOENT)
+			skip(shelf, path, "", errno == ELOOP || errno == ENOTDIR
+						      ? "is no directory, or a symbolic link"
+						      : strerror(errno));
+		return -1;
+	}
+	if (fstat(fd, &st) == 0 && (uid == NULL || st.st_uid == *uid) &&
+	    (st.st_mode & 022) == 0) {
+		*ret_uid = st.st_uid;
+		return fd;
+	}
+	skip(shelf, path, "", "expected a directory of that user that nobody else can write to");
+	(void) close(fd);
+	return -1;
+}
+
+static void read_dir(struct shelf *shelf, const char *path, const uid_t *owner,
+		     const struct shelf_filter *filter, size_t max_events)
+{
+	uid_t uid;
+	const int fd = open_dir(shelf, path, owner, &uid);
+	DIR *const d = fd >= 0 ? fdopendir(fd) : NULL;
+	const struct dirent *entry;
+
+	if (d == NULL) {
+		if (fd >= 0)
+			(void) close(fd);
+		return;
+	}
+	while ((entry = readdir(d)) != NULL && shelf->n_services < SHELF_SERVICES_MAX &&
+	       shelf->n_skipped < SHELF_SERVICES_MAX) {
+		if (ends_with(entry->d_name, STATE_ENDS))
+			read_service(shelf, dirfd(d), path, uid, entry->d_name, filter,
+				     max_events);
+	}
+	(void) closedir(d);
+}
+
+/* Root sees everybody's: /dev/shm/agentshim-UID, each believed only if UID owns it. */
+static void read_all_users(struct shelf *shelf, const struct shelf_filter *filter,
+			   size_t max_events)
+{
+	DIR *const d = opendir(SHM);
+	const struct dirent *entry;
+
+	if (d == NULL)
+		return;
+	while ((entry = readdir(d)) != NULL) {
+		char path[sizeof(SHM) + NAME_MAX + 1], *end;
+
+		if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0)
+			continue;
+
+		const char *const digits = entry->d_name + strlen(PREFIX);
+		const unsigned long number = strtoul(digits, &end, 10);
+		const uid_t uid = (uid_t) number;
+
+		if (*digits < '0' || *digits > '9' || *end != '\0' || number != uid)
+			continue;
+		(void) snprintf(path, sizeof(path), SHM "/%s", entry->d_name);
+		read_dir(shelf, path, &uid, filter, max_events);
+	}
+	(void) closedir(d);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct shelf_service *const x = a, *const y = b;
+	const int name = strcmp(x->name, y->name);
+	const int user = strcmp(x->user, y->user);
+
+	return name != 0 ? name : user != 0 ? user : strcmp(x->path, y->path);
+}
+
+void shelf_read(struct shelf *ret, const char *dir, const struct shelf_filter *filter,
+		size_t max_events)
+{
+	*ret = (struct shelf) { .n_services = 0 };
+	if (dir == NULL)
+		dir = secure_getenv("AGENTSHIM_DIR");
+	if (dir != NULL && *dir != '\0') {
+		(void) snprintf(ret->looked_in, sizeof(ret->looked_in), "%s", dir);
+		read_dir(ret, dir, NULL, filter, max_events);
+	} else if (geteuid() == 0) {
+		(void) snprintf(ret->looked_in, sizeof(ret->looked_in), SHM "/" PREFIX "*");
+		read_all_users(ret, filter, max_events);
+	} else {
+		const uid_t uid = geteuid();
+
+		(void) snprintf(ret->looked_in, sizeof(ret->looked_in), SHM "/" PREFIX "%u",
+				(unsigned) uid);
+		read_dir(ret, ret->looked_in, &uid, filter, max_events);
+	}
+	if (ret->n_services > 1)
+		qsort(ret->services, ret->n_services, sizeof(*ret->services), by_name);
+}
+
+void shelf_drop(struct shelf *s)
+{
+	for (size_t i = 0; i < s->n_services; i++) {
+		free(s->services[i].state);
+		free(s->services[i].events);
+	}
+	free(s->services);
+	free(s->skipped);
+	*s = (struct shelf) { .n_services = 0 };
+}
+
+bool shelf_matches(const struct shelf_service *s, const char *name)
+{
+	return strcmp(s->name, name) == 0 || strcmp(s->stem, name) == 0 ||
+	       strcmp(s->path, name) == 0;
+}
+
+/* ---- writing ---- */
+
+static void *map_checked(int dirfd, const char *name, const struct expected *want,
+			 const char **ret_reason)
+{
+	struct segment_header header;
+	const int fd = open_checked(dirfd, name, O_RDWR, want, &header, ret_reason);
+
+	if (fd < 0)
+		return NULL;
+
+	void *const map = mmap(NULL, want->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (map == MAP_FAILED)
+		*ret_reason = strerror(errno);
+	(void) close(fd);
+	return map == MAP_FAILED ? NULL : map;
+}
+
+int shelf_map(const struct shelf_service *s, struct segment_header **ret_header,
+	      struct state **ret_state, struct ring_file **ret_ring, char *ret_reason)
+{
+	const struct expected state = { s->uid, SEGMENT_STATE, STATE_FILE_SIZE };
+	const struct expected ring = { s->uid, SEGMENT_RING,
+				       SEGMENT_BODY_OFFSET + ring_file_size() };
+	const size_t dir_length = strlen(s->path) - strlen(s->stem) - strlen(STATE_ENDS);
+	struct shelf none = { .n_services = 0 };
+	char dir[PATH_MAX], name[NAME_MAX + 1];
+	const char *reason = "its directory has changed";
+	uid_t uid;
+
+	(void) snprintf(dir, sizeof(dir), "%.*s", (int) dir_length, s->path);
+
+	const int dirfd = open_dir(&none, dir, &s->uid, &uid);
+	char *const header = dirfd >= 0 ? map_checked(dirfd, s->path + dir_length, &state, &reason)
+					: NULL;
+
+	shelf_drop(&none);
+	if (header == NULL) {
+		(void) snprintf(ret_reason, SEGMENT_REASON_SIZE, "%.*s", SEGMENT_REASON_SIZE - 1,
+				reason);
+		if (dirfd >= 0)
+			(void) close(dirfd);
+		return -EINVAL;
+	}
+	ring_name(s, name);
+
+	char *const records = map_checked(dirfd, name, &ring, &reason);
+
+	(void) close(dirfd);
+	*ret_header = (struct segment_header *) header;
+	*ret_state = (struct state *) (header + SEGMENT_BODY_OFFSET);
+	*ret_ring = NULL;
+	if (records != NULL && ring_valid(records + SEGMENT_BODY_OFFSET, ring_file_size()))
+		*ret_ring = (struct ring_file *) (records + SEGMENT_BODY_OFFSET);
+	return 0;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading breakers, modes and problems out of copies. */
+#include "tools/view.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/text.h"
+
+/* Is @text, an event's, the peer @shown? A long peer is cut in the event. */
+static bool same_peer(const char *text, const char *shown)
+{
+	const size_t n = strnlen(text, EVENT_TEXT_SIZE);
+
+	for (size_t i = 0; i < n; i++) {
+		const bool tame = text[i] >= ' ' && text[i] < 0x7f;
+
+		if (shown[i] == '\0' || shown[i] != (tame ? text[i] : '?'))
+			return false;
+	}
+	return shown[n] == '\0' || n + 8 >= EVENT_TEXT_SIZE - 1;
+}
+
+static const struct event *find_opening(const struct shelf_service *s, const struct view *v)
+{
+	for (size_t i = s->n_events; i > 0; i--) {
+		const struct event *const e = &s->events[i - 1];
+
+		if (e->kind == EVENT_STATE_CHANGE && e->to == BREAKER_OPEN &&
+		    e->generation == v->since && same_peer(e->text, v->peer))
+			return e;
+	}
+	return NULL;
+}
+
+/*
+ * The copy was not taken in one instant: a peer whose bytes do not give the slot's hash was
+ * just then being replaced by another.
+ */
+static bool torn(const struct state_slot *slot)
+{
+	char peer[STATE_PEER_SIZE];
+
+	for (size_t i = 0; i < STATE_PEER_SIZE / 8; i++) {
+		const uint64_t word = atomic_load_explicit(&slot->peer[i], memory_order_relaxed);
+
+		memcpy(peer + 8 * i, &word, 8);
+	}
+	peer[STATE_PEER_SIZE - 1] = '\0';
+	return state_peer_hash(peer) != atomic_load_explicit(&slot->hash, memory_order_relaxed);
+}
+
+static void look(const struct shelf_service *s, const struct state_slot *slot, struct view *v)
+{
+	const struct breaker *const b = &slot->breaker;
+	const uint64_t error = atomic_load_explicit(&slot->last_error, memory_order_relaxed);
+
+	v->state = breaker_peek(b, &v->since, &v->counts);
+	v->totals = breaker_totals(b);
+	v->reason = breaker_last_reason(b);
+	v->used_at = atomic_load_explicit(&slot->used_at, memory_order_relaxed);
+	v->error_kind = (uint8_t) (error >> 32);
+	v->error_code = (uint32_t) error;
+	for (int from = 0; from < BREAKER_STATES; from++)
+		for (int to = 0; to < BREAKER_STATES; to++)
+			v->changes[from][to] = breaker_changes(b, (enum breaker_state) from,
+							       (enum breaker_state) to);
+	v->opened = v->state == BREAKER_OPEN ? find_opening(s, v) : NULL;
+}
+
+static int by_urgency(const void *a, const void *b)
+{
+	const struct view *const x = a, *const y = b;
+
+	return x->state != y->state ? (int) y->state - (int) x->state : strcmp(x->peer, y->peer);
+}
+
+size_t view_breakers(const struct shelf_service *s, struct view *views)
+{
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < STATE_SLOTS; i++) {
+		struct state_ref ref;
+
+		if (!state_read(s->state, i, views[n].peer, &ref) || torn(&s->state->slots[i]))
+			continue;
+		look(s, &s->state->slots[i], &views[n]);
+		n++;
+	}
+	qsort(views, n, sizeof(*views), by_urgency);
+	return n;
+}
+
+bool view_retry(const struct view *v, uint64_t now, uint64_t *ret_ns)
+{
+	if (v->opened == NULL)
+		return false;
+
+	const uint64_t gone = clock_since(v->since, now);
+
+	*ret_ns = gone < v->opened->open_ns ? v->opened->open_ns - gone : 0;
+	return true;
+}
+
+bool view_control(const struct shelf_service *s, enum policy_mode *ret_mode)
+{
+	const uint32_t control = atomic_load_explicit(&s->header.control, memory_order_relaxed);
+
+	if (control == 0 || control > 1 + POLICY_FORCED_CLOSED)
+		return false;
+	*ret_mode = (enum policy_mode) (control - 1);
+	return true;
+}
+
+bool view_mode(const struct shelf_service *s, enum policy_mode *ret_mode)
+{
+	bool controlled = false, known = false;
+
+	if (view_control(s, ret_mode))
+		return true;
+	for (size_t i = 0; i < s->n_events; i++) {
+		const struct event *const e = &s->events[i];
+
+		if (e->kind == EVENT_MODE_CHANGED) {
+			controlled = e->text[0] != '\0';
+		} else if (!controlled && e->mode <= POLICY_FORCED_CLOSED &&
+			   (e->kind == EVENT_STATE_CHANGE || e->kind == EVENT_CALL_REJECTED ||
+			    e->kind == EVENT_BREAKER_CREATED)) {
+			*ret_mode = (enum policy_mode) e->mode;
+			known = true;
+		}
+	}
+	return known;
+}
+
+static size_t add_problem(char (*problems)[VIEW_PROBLEM_SIZE], size_t n, const char *text,
+			  size_t length)
+{
+	char shown[VIEW_PROBLEM_SIZE];
+	struct text t = text_in(shown, sizeof(shown));
+
+	text_add_shown(&t, text, length);
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(problems[i], shown) == 0)
+			return n;
+	}
+	if (n == VIEW_PROBLEMS_MAX)
+		return n;
+	memcpy(problems[n], shown, sizeof(shown));
+	return n + 1;
+}
+
+size_t view_problems(const struct shelf_service *s, char (*problems)[VIEW_PROBLEM_SIZE])
+{
+	const uint64_t full = atomic_load_explicit(&s->state->full, memory_order_relaxed);
+	size_t n = 0;
+
+	if (!s->timed)
+		n = add_problem(problems, n, "of an earlier boot or another time namespace: "
+					     "its instants mean nothing here", SIZE_MAX);
+	if (full > 0) {
+		char buf[VIEW_PROBLEM_SIZE];
+		struct text t = text_in(buf, sizeof(buf));
+
+		text_add_u64(&t, full);
+		text_add(&t, " calls went unguarded: no place for another peer");
+		n = add_problem(problems, n, buf, sizeof(buf));
+	}
+	for (size_t i = 0; i < s->n_events; i++) {
+		const struct event *const e = &s->events[i];
+
+		if (e->kind == EVENT_CONFIG_ERROR || e->kind == EVENT_STATE_PRIVATE)
+			n = add_problem(problems, n, e->text, sizeof(e->text));
+	}
+	return n;
+}
+
+const char *view_error(uint8_t kind, uint32_t code, char *buf)
+{
+	struct text t = text_in(buf, 32);
+	const char *const name =
+		kind == EVENT_ERROR_LOCAL_ORIGIN ? event_errno_name((int) code) : NULL;
+
+	if (name != NULL)
+		text_add(&t, name);
+	else if (kind != EVENT_ERROR_NONE)
+		text_add_u64(&t, code);
+	return buf;
+}
