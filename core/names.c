@@ -25,6 +25,8 @@
 #define WAYS        4
 #define SETS        (NAMES_ADDRESSES / WAYS)
 #define AMBIGUOUS   (UINT32_C(1) << 31) /* in entry.name: had several live names */
+#define FOLLOWED    (UINT32_C(1) << 30) /* in entry.name: not the last of its latest lookup */
+#define NAME_MASK   (FOLLOWED - 1)
 #define STALE_NS    NS_PER_S /* a lookup is learned in microseconds */
 #define REFRESH_NS  NS_PER_S /* being found is noted once a second, to keep lines shared */
 #define READ_TRIES  4        /* an entry rewritten that often in a row is not worth more */
@@ -42,7 +44,7 @@ struct name {
 
 struct entry {
 	_Atomic uint32_t sequence; /* odd while being written */
-	_Atomic uint32_t name;     /* 1 + index, and AMBIGUOUS; 0: free */
+	_Atomic uint32_t name;     /* 1 + index, and the two flags; 0: free */
 	_Atomic uint64_t address[2];
 	_Atomic uint64_t live_at;  /* when the name was last looked up or found */
 };
@@ -269,7 +271,7 @@ static struct entry *entry_oldest(struct names *n, const uint64_t address[2])
 /* What an address's name becomes when @name (0: one that we could not keep) is looked up. */
 static uint32_t renamed(const struct copy *old, uint32_t name, uint64_t now)
 {
-	if (old->name & AMBIGUOUS || old->name == name)
+	if (old->name & AMBIGUOUS || (old->name & NAME_MASK) == name)
 		return old->name;
 	if (name != 0 && clock_since(old->live_at, now) >= NAMES_LIVE_NS)
 		return name;
@@ -278,7 +280,7 @@ static uint32_t renamed(const struct copy *old, uint32_t name, uint64_t now)
 
 /* Holding the lock. */
 static void entry_learn(struct names *n, const uint64_t address[2], uint32_t name,
-			uint64_t now)
+			bool followed, uint64_t now)
 {
 	struct copy copy;
 	struct entry *e = entry_find(n, address, &copy);
@@ -291,6 +293,7 @@ static void entry_learn(struct names *n, const uint64_t address[2], uint32_t nam
 		e = entry_oldest(n, address);
 		copy = (struct copy) { name, { address[0], address[1] }, 0 };
 	}
+	copy.name = (copy.name & ~FOLLOWED) | (followed ? FOLLOWED : 0);
 	copy.live_at = now;
 	if (e)
 		(void) entry_write(e, &copy);
@@ -303,13 +306,16 @@ static void words_of(const struct in6_addr *address, uint64_t ret[2])
 	memcpy(ret, address, 2 * sizeof(uint64_t));
 }
 
-static bool latest_has(const struct names_latest *latest, const uint64_t address[2])
+static bool latest_has(const struct names_latest *latest, const uint64_t address[2],
+		       bool *ret_followed)
 {
 	const uint32_t hash = short_hash(address);
 
 	for (int i = 0; i < NAMES_LOOKUP_MAX; i++) {
-		if (latest->addresses[i] == hash)
-			return true;
+		if (latest->addresses[i] != hash)
+			continue;
+		*ret_followed = i + 1 < NAMES_LOOKUP_MAX && latest->addresses[i + 1] != 0;
+		return true;
 	}
 	return false;
 }
@@ -354,7 +360,7 @@ void names_learn(struct names *n, const char *host, const struct in6_addr *addre
 		uint64_t address[2];
 
 		words_of(&addresses[i], address);
-		entry_learn(n, address, name, now);
+		entry_learn(n, address, name, i + 1 < n_addresses, now);
 	}
 	unlock(n, now);
 	latest_set(latest, name, addresses, n_addresses);
@@ -372,10 +378,13 @@ static bool text_of(const struct names *n, uint32_t name, char *ret_host)
 }
 
 bool names_find(struct names *n, const struct in6_addr *address,
-		const struct names_latest *latest, uint64_t now, char *ret_host)
+		const struct names_latest *latest, uint64_t now, char *ret_host,
+		bool *ret_followed)
 {
 	uint64_t words[2];
 	struct copy copy;
+
+	*ret_followed = false;
 
 	words_of(address, words);
 	struct entry *e = entry_find(n, words, &copy);
@@ -387,9 +396,10 @@ bool names_find(struct names *n, const struct in6_addr *address,
 	if (e && clock_since(copy.live_at, now) >= REFRESH_NS)
 		atomic_store_explicit(&e->live_at, now, memory_order_relaxed);
 
-	if (latest->name != 0 && latest_has(latest, words))
+	if (latest->name != 0 && latest_has(latest, words, ret_followed))
 		return text_of(n, latest->name, ret_host);
 	if (!e || copy.name & AMBIGUOUS)
 		return false;
-	return text_of(n, copy.name, ret_host);
+	*ret_followed = copy.name & FOLLOWED;
+	return text_of(n, copy.name & NAME_MASK, ret_host);
 }

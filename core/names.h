@@ -56,9 +56,12 @@ void names_learn(struct names *n, const char *host, const struct in6_addr *addre
  *
  * The thread's latest lookup decides first; then the table, unless the address has had
  * several live names at once, which makes it ambiguous for good. Being found keeps a name live.
+ * @ret_followed: another address stood behind this one in the lookup, so a program that
+ * fails here is likely to try that next
  * Context: any thread, signal handlers too; lock-free (sequence-checked copies); errno kept.
  */
 bool names_find(struct names *n, const struct in6_addr *address,
-		const struct names_latest *latest, uint64_t now, char *ret_host);
+		const struct names_latest *latest, uint64_t now, char *ret_host,
+		bool *ret_followed);
 
 #endif

@@ -191,6 +191,13 @@ static bool known(const struct segment_spec *spec, const struct segment_header *
 	       h->kind == (uint32_t) spec->kind && h->size == SEGMENT_BODY_OFFSET + spec->body_size;
 }
 
+static bool unknown(const uint8_t boot_id[16])
+{
+	static const uint8_t zeros[16];
+
+	return memcmp(boot_id, zeros, sizeof(zeros)) == 0;
+}
+
 /*
  * Looks at a file that is already there. Returns 0 when it may be mapped, 1 when it is ours
  * but of an earlier boot, or a negative errno.
@@ -210,8 +217,12 @@ static int examine(const struct segment_spec *spec, int fd, struct stat *ret_st,
 	    pread(fd, &h, sizeof(h), 0) != (ssize_t) sizeof(h) || !known(spec, &h))
 		return doubt(ret_reason, spec->name,
 			     "is not a file of this version of agentshim", 0);
-	if (memcmp(h.boot_id, spec->boot_id, sizeof(h.boot_id)) != 0)
+	if (memcmp(h.boot_id, spec->boot_id, sizeof(h.boot_id)) != 0) {
+		/* Without /proc (a chroot) we cannot tell a file in use from an old one. */
+		if (unknown(spec->boot_id) || unknown(h.boot_id))
+			return doubt(ret_reason, spec->name, "which boot it is of is unknown", 0);
 		return 1;
+	}
 	if (h.timens != spec->timens)
 		return doubt(ret_reason, spec->name, "belongs to another time namespace", 0);
 	return 0;

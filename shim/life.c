@@ -20,6 +20,7 @@
 #include "shim/raw.h"
 #include "shim/real.h"
 #include "shim/report.h"
+#include "shim/shared.h"
 #include "shim/stream.h"
 
 #define ARGUMENTS_MAX  64 /* a script's name stands among the first of them */
@@ -162,6 +163,7 @@ __attribute__((constructor)) static void load(int argc, char **argv, char **envp
 	get_page();
 	pidns = namespace_of_pids();
 	peer_load();
+	shared_load();
 	report_load();
 	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) != 0)
 		goto out;

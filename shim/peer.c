@@ -53,8 +53,10 @@ void peer_of(const struct sockaddr *addr, uint64_t now, struct peer *ret)
 {
 	const struct in6_addr address = peer_address(addr);
 	const bool v4 = IN6_IS_ADDR_V4MAPPED(&address);
-	const bool named = names != NULL &&
-			   names_find(names, &address, &guard.latest, now, ret->host);
+	ret->followed = false;
+
+	const bool named = names != NULL && names_find(names, &address, &guard.latest, now,
+						       ret->host, &ret->followed);
 
 	if (!named) {
 		struct text host = text_in(ret->host, sizeof(ret->host));

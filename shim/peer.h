@@ -15,6 +15,7 @@ struct peer {
 	char key[STATE_PEER_SIZE];  /* "payments:443", "10.0.0.1:80", "[::1]:80" */
 	char host[NAMES_NAME_SIZE]; /* without port and brackets */
 	struct config_peer who;     /* points into @host */
+	bool followed;              /* by another address of the same name (names.h) */
 };
 
 /* peer_load - get memory for names; without it peers are called by their addresses. */

@@ -33,9 +33,14 @@ EXPORT int getaddrinfo(const char *host, const char *port, const struct addrinfo
 
 	if (rc != 0 || host == NULL)
 		return rc;
-	for (const struct addrinfo *a = *result; a != NULL && n < ADDRESSES_MAX; a = a->ai_next)
-		if (a->ai_family == AF_INET || a->ai_family == AF_INET6)
-			addresses[n++] = peer_address(a->ai_addr);
+	for (const struct addrinfo *a = *result; a != NULL && n < ADDRESSES_MAX; a = a->ai_next) {
+		if (a->ai_family != AF_INET && a->ai_family != AF_INET6)
+			continue;
+		addresses[n] = peer_address(a->ai_addr);
+		/* Without a socket type each address comes once for each. */
+		if (n == 0 || memcmp(&addresses[n], &addresses[n - 1], sizeof(addresses[n])) != 0)
+			n++;
+	}
 	learn(host, addresses, n);
 	return rc;
 }

@@ -29,6 +29,7 @@
 #define REJOIN_NS    (1 * NS_PER_S)
 #define SUM_NS       (1 * NS_PER_S) /* refusals are reported in sums of this time */
 #define YIELDS_MAX   1000  /* building takes some 100 us; then the call goes on unguarded */
+#define GIVEN_UP_MAX 8     /* then the program is one that does not try the next address */
 #define SUCCESS_GRAIN_NS (100 * NS_PER_MS)
 #define PATH_SIZE    (CONFIG_PATH_SIZE + SERVICE_FILE_SIZE + 16)
 
@@ -52,7 +53,8 @@ static struct world *world;         /* RCU */
 static struct world *graves[GRAVES]; /* guarded by life->building */
 static uint32_t n_graves;
 static _Atomic uint64_t rejoin_at;
-static struct service service;      /* named once, guarded by life->building */
+static struct service service;      /* named once, at load */
+static uint64_t timens;
 
 /* This process's own notes on the slots of the newest map, by index. */
 static struct {
@@ -61,6 +63,8 @@ static struct {
 	_Atomic uint64_t reported_at;
 	_Atomic uint64_t stack_of;      /* generation whose first refusal has been traced */
 	_Atomic uint32_t verdict;
+	_Atomic uint32_t unreached;     /* address that last failed with another behind it */
+	_Atomic uint32_t given_up;      /* how often since another address was tried */
 } notes[STATE_SLOTS];
 
 static bool gone(uint32_t pid)
@@ -114,13 +118,15 @@ static struct {
 	char reason[SEGMENT_REASON_SIZE];
 } scratch;
 
-static void name_service(void)
+void shared_load(void)
 {
 	const ssize_t n = readlink("/proc/self/exe", scratch.exe, sizeof(scratch.exe) - 1);
 
 	scratch.exe[n > 0 ? n : 0] = '\0';
 	if (getcwd(scratch.cwd, sizeof(scratch.cwd)) == NULL)
 		scratch.cwd[0] = '\0';
+
+	timens = inode("/proc/self/ns/time");
 
 	const struct service_facts facts = {
 		.chosen = settings->service,
@@ -130,7 +136,7 @@ static void name_service(void)
 		.argc = life_argc(),
 		.argv = life_argv(),
 		.netns = inode("/proc/self/ns/net"),
-		.timens = inode("/proc/self/ns/time"),
+		.timens = timens,
 	};
 
 	service_identify(&facts, &service);
@@ -178,7 +184,7 @@ static struct segment_spec spec_of(enum segment_kind kind, int dirfd)
 		.body_size = kind == SEGMENT_STATE ? sizeof(struct state) : ring_file_size(),
 		.service = service.name,
 		.creator = scratch.exe,
-		.timens = inode("/proc/self/ns/time"),
+		.timens = timens,
 		.now_wall_ns = clock_wall(),
 		.init = kind == SEGMENT_STATE ? init_state : init_ring,
 		.close_fd = real.close,
@@ -206,7 +212,6 @@ static bool map_files(bool may_fail)
 	struct map *m = &maps[n_maps];
 	struct segment ring = { 0 };
 
-	name_service();
 	name_dir();
 
 	const int dirfd = segment_dir(scratch.dir, geteuid(), real.close, scratch.reason);
@@ -243,7 +248,7 @@ static bool map_files(bool may_fail)
 	m->header = m->segment.header;
 	m->state = m->segment.body;
 	n_maps++;
-	report_to(ring.body, &m->state->events, m->header->service);
+	report_to(ring.body, &m->state->events, service.name);
 	if (scratch.reason[0] != '\0')
 		report_text(EVENT_STATE_PRIVATE, scratch.reason);
 	return true;
@@ -350,6 +355,18 @@ static void renew(const struct world *full)
 	bury(old, n);
 }
 
+/* Slots of a new file are other peers'. */
+static void forget_notes(void)
+{
+	for (uint32_t i = 0; i < STATE_SLOTS; i++) {
+		atomic_store_explicit(&notes[i].success_at, 0, memory_order_relaxed);
+		atomic_store_explicit(&notes[i].refused, 0, memory_order_relaxed);
+		atomic_store_explicit(&notes[i].stack_of, 0, memory_order_relaxed);
+		atomic_store_explicit(&notes[i].unreached, 0, memory_order_relaxed);
+		atomic_store_explicit(&notes[i].given_up, 0, memory_order_relaxed);
+	}
+}
+
 /* Once a second: was the state file deleted or replaced? Then join the one there is now. */
 static void rejoin_if_gone(uint32_t map, uint64_t now)
 {
@@ -367,7 +384,7 @@ static void rejoin_if_gone(uint32_t map, uint64_t now)
 	if (map == n_maps - 1 && n_maps < MAPS && map_files(true)) {
 		struct world *next = make_world();
 
-		memset(notes, 0, sizeof(notes));
+		forget_notes();
 		if (next != NULL)
 			n = publish(next, old);
 	}
@@ -486,6 +503,14 @@ static enum policy_mode mode_of(const struct map *m, const struct policy *p)
 		       : p->mode;
 }
 
+static uint32_t address_hash(const struct in6_addr *address)
+{
+	uint32_t words[4];
+
+	memcpy(words, address, sizeof(words));
+	return ((words[0] * 31 + words[1]) * 31 + words[2]) * 31 + words[3];
+}
+
 /* What a call needs to know of its peer once the read section is over. */
 struct found {
 	struct admission admission; /* all but the ticket */
@@ -514,6 +539,28 @@ static void look_up(struct roster_entry *e, uint32_t map, uint64_t now, struct f
 		memcpy(ret->evicted, slot.evicted, sizeof(ret->evicted));
 }
 
+/* The program has gone on to another address: it does not end with the first. */
+static void note_address(const struct admission *a)
+{
+	const uint32_t index = a->ref.index & (STATE_SLOTS - 1);
+	const uint32_t unreached =
+		atomic_load_explicit(&notes[index].unreached, memory_order_relaxed);
+
+	if (unreached != 0 && unreached != a->address)
+		atomic_store_explicit(&notes[index].given_up, 0, memory_order_relaxed);
+}
+
+bool shared_tries_next(const struct admission *a)
+{
+	const uint32_t index = a->ref.index & (STATE_SLOTS - 1);
+
+	if (!a->followed)
+		return false;
+	atomic_store_explicit(&notes[index].unreached, a->address, memory_order_relaxed);
+	return atomic_fetch_add_explicit(&notes[index].given_up, 1, memory_order_relaxed) <
+	       GIVEN_UP_MAX;
+}
+
 /* Outside of any read section: asks the breaker, and tells what came of it. */
 static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
 			       struct admission *ret, int *ret_errno)
@@ -531,6 +578,7 @@ static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
 	if (f->mode != POLICY_FORCED_OPEN)
 		verdict = breaker_admit(&f->slot->breaker, p, now, &watch, &f->admission.ticket);
 	if (verdict == BREAKER_ADMITTED) {
+		note_address(&f->admission);
 		*ret = f->admission;
 		return SHARED_ADMITTED;
 	}
@@ -571,6 +619,8 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, stru
 		renew(w); /* this one call goes unguarded */
 	else
 		rejoin_if_gone(map, now);
+	found.admission.address = address_hash(&peer.who.address);
+	found.admission.followed = peer.followed;
 	return found.slot != NULL ? ask(&found, peer.key, now, ret, ret_errno) : SHARED_UNGUARDED;
 }
 

@@ -19,6 +19,8 @@
 /* An admitted call: the ticket, and where and how it is to be settled. */
 struct admission {
 	uint32_t map;           /* which mapping @ref belongs to */
+	uint32_t address;       /* hash of the one of the peer's that is connected to */
+	bool followed;          /* the name has another address to try next */
 	struct state_ref ref;
 	struct breaker_ticket ticket;
 	struct policy policy;   /* as it was at admission */
@@ -29,6 +31,12 @@ enum shared_verdict {
 	SHARED_ADMITTED,
 	SHARED_REFUSED,
 };
+
+/*
+ * shared_load - name the service while the process is still as it was started: before it
+ * changes its directory, its root or its arguments. Context: once at load.
+ */
+void shared_load(void);
 
 /*
  * shared_admit - may this process connect to @addr now?
@@ -48,6 +56,15 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now,
  * Context: any thread under the guard, signal handlers too; no lock; errno clobbered.
  */
 void shared_settle(struct admission *a, enum breaker_outcome outcome, int error, uint64_t now);
+
+/*
+ * shared_tries_next - is a failure to reach this address no failure of the call yet?
+ * A name may have several addresses, and a host without a listener on ::1 fails the first
+ * try of each call to localhost. So only the last address of a lookup counts, unless this
+ * process has shown that it does not go on to the next one.
+ * Context: as shared_settle().
+ */
+bool shared_tries_next(const struct admission *a);
 
 /* shared_succeeded_since - did another call of this process to the same peer succeed after @then? */
 bool shared_succeeded_since(const struct admission *a, uint64_t then);

@@ -298,15 +298,32 @@ static void detach(int fd, fds_word word)
 		release(stream_of(word), word);
 }
 
+/* Has nothing yet shown that the peer was there? Asked before the call is ended. */
+static bool unreached(const struct stream *s)
+{
+	return phase_of(atomic_load_explicit(&s->word, memory_order_relaxed)) == CONNECTING &&
+	       atomic_load_explicit(&s->first_sent_at, memory_order_relaxed) == 0;
+}
+
+/* A failure to connect is the call's only when no other address will be tried. */
+static enum breaker_outcome final(const struct stream *s, enum breaker_outcome outcome,
+				  bool connecting)
+{
+	return outcome == BREAKER_FAILURE && connecting && shared_tries_next(&s->admission)
+		       ? BREAKER_EXCLUDED
+		       : outcome;
+}
+
 /* Ends the call by what I/O on @fd has shown, and stops following the descriptor. */
 static void settle_by_io(int fd, fds_word word, enum breaker_outcome outcome, int error)
 {
 	struct stream *s = stream_of(word);
+	const bool connecting = unreached(s);
 
 	if (call_end(s, word)) {
 		if (ours(s)) {
-			if (!same_socket(s, fd))
-				outcome = BREAKER_EXCLUDED;
+			outcome = same_socket(s, fd) ? final(s, outcome, connecting)
+						     : BREAKER_EXCLUDED;
 			shared_settle(&s->admission, outcome, error, clock_now());
 		}
 		call_ended(s, word);
@@ -516,13 +533,15 @@ static struct verdict judge(const struct stream *s, int fd, uint64_t now)
 /* Ends the call as judge() finds. */
 static void give_up(struct stream *s, int fd, fds_word word)
 {
+	const bool connecting = unreached(s);
+
 	if (!call_end(s, word))
 		return;
 	if (ours(s)) {
 		const uint64_t now = clock_now();
 		const struct verdict v = judge(s, fd, now);
 
-		shared_settle(&s->admission, v.outcome, v.error, now);
+		shared_settle(&s->admission, final(s, v.outcome, connecting), v.error, now);
 	}
 	call_ended(s, word);
 }

@@ -15,6 +15,8 @@
 
 #define NOW (1000 * NS_PER_S)
 
+static bool followed; /* of the latest names_find() */
+
 static struct names *names;
 static const struct names_latest none;
 
@@ -64,7 +66,7 @@ static const char *found(const char *text, uint64_t now)
 	static char host[NAMES_NAME_SIZE];
 	const struct in6_addr a = address(text);
 
-	return names_find(names, &a, &none, now, host) ? host : NULL;
+	return names_find(names, &a, &none, now, host, &followed) ? host : NULL;
 }
 
 static void nothing_is_known_at_first(void **state)
@@ -87,8 +89,30 @@ static void an_address_is_known_by_the_name_looked_up(void **state)
 	assert_string_equal(found("10.0.0.1", NOW), "payments.example");
 	assert_string_equal(found("fd00::1", NOW), "payments.example");
 	assert_null(found("10.0.0.2", NOW));
-	assert_true(names_find(names, &two[1], &latest, NOW, host));
+	assert_true(names_find(names, &two[1], &latest, NOW, host, &followed));
 	assert_string_equal(host, "payments.example");
+}
+
+static void only_the_last_address_of_a_lookup_is_followed_by_none(void **state)
+{
+	const struct in6_addr three[] = { address("fd00::1"), address("10.0.0.1"),
+					  address("10.0.0.2") };
+	struct names_latest latest = none;
+
+	(void) state;
+	names_learn(names, "payments", three, 3, NOW, &latest);
+	for (int i = 0; i < 3; i++) {
+		char host[NAMES_NAME_SIZE];
+
+		/* The thread that looked it up knows, and so does every other. */
+		assert_true(names_find(names, &three[i], &latest, NOW, host, &followed));
+		assert_int_equal(followed, i < 2);
+		assert_true(names_find(names, &three[i], &none, NOW, host, &followed));
+		assert_int_equal(followed, i < 2);
+	}
+	names_learn(names, "payments", three, 1, NOW, &latest);
+	assert_non_null(found("fd00::1", NOW));
+	assert_false(followed);
 }
 
 static void a_name_stays_while_nobody_else_claims_the_address(void **state)
@@ -150,14 +174,14 @@ static void the_threads_latest_lookup_decides_first(void **state)
 	names_learn(names, "a", &shared, 1, NOW, &mine);
 	names_learn(names, "b", &shared, 1, NOW, &theirs);
 	assert_null(found("10.0.0.1", NOW));
-	assert_true(names_find(names, &shared, &mine, NOW, host));
+	assert_true(names_find(names, &shared, &mine, NOW, host, &followed));
 	assert_string_equal(host, "a");
-	assert_true(names_find(names, &shared, &theirs, NOW, host));
+	assert_true(names_find(names, &shared, &theirs, NOW, host, &followed));
 	assert_string_equal(host, "b");
 
 	names_learn(names, "c", &other, 1, NOW, &mine);
-	assert_false(names_find(names, &shared, &mine, NOW, host));
-	assert_true(names_find(names, &other, &mine, NOW, host));
+	assert_false(names_find(names, &shared, &mine, NOW, host, &followed));
+	assert_true(names_find(names, &other, &mine, NOW, host, &followed));
 	assert_string_equal(host, "c");
 }
 
@@ -216,13 +240,13 @@ static void names_beyond_the_limit_make_their_addresses_ambiguous(void **state)
 	assert_string_equal(found("10.0.0.0", NOW), "host-0");
 	names_learn(names, "one-more", &fresh, 1, NOW, &latest);
 	assert_int_equal(latest.name, 0);
-	assert_false(names_find(names, &fresh, &latest, NOW, host));
+	assert_false(names_find(names, &fresh, &latest, NOW, host, &followed));
 	names_learn(names, "one-more", &known, 1, NOW, &latest);
-	assert_false(names_find(names, &known, &latest, NOW, host));
+	assert_false(names_find(names, &known, &latest, NOW, host, &followed));
 	assert_string_equal(found("10.0.0.1", NOW), "host-1");
 
 	names_learn(names, "host-511", &fresh, 1, NOW, &latest);
-	assert_true(names_find(names, &fresh, &latest, NOW, host));
+	assert_true(names_find(names, &fresh, &latest, NOW, host, &followed));
 	assert_string_equal(host, "host-511");
 }
 
@@ -237,14 +261,14 @@ static void of_many_addresses_the_recent_stay(void **state)
 		char host[NAMES_NAME_SIZE];
 
 		names_learn(names, "cdn", &a, 1, NOW + i, &latest);
-		assert_true(names_find(names, &a, &none, NOW + i, host));
+		assert_true(names_find(names, &a, &none, NOW + i, host, &followed));
 		assert_string_equal(host, "cdn");
 	}
 	for (unsigned i = 0; i < 20 * NAMES_ADDRESSES; i++) {
 		const struct in6_addr a = numbered(i);
 		char host[NAMES_NAME_SIZE];
 
-		kept += names_find(names, &a, &none, NOW, host);
+		kept += names_find(names, &a, &none, NOW, host, &followed);
 	}
 	print_message("# %u addresses kept\n", kept);
 	assert_int_equal(kept, NAMES_ADDRESSES);
@@ -262,7 +286,7 @@ static void a_lookup_of_many_addresses_is_bounded(void **state)
 		many[i] = numbered(i);
 	names_learn(names, "round-robin", many, 1000, NOW, &latest);
 	for (unsigned i = 0; i < 1000; i++)
-		kept += names_find(names, &many[i], &none, NOW, host);
+		kept += names_find(names, &many[i], &none, NOW, host, &followed);
 	assert_in_range(kept, NAMES_LEARN_MAX / 2, NAMES_LEARN_MAX);
 	names_learn(names, "nothing", many, 0, NOW, &latest);
 	assert_string_equal(found("10.0.0.1", NOW), "round-robin");
@@ -283,7 +307,7 @@ static void a_busy_table_forgets_the_lookup(void **state)
 
 	/* A name that is known needs no lock to be the thread's latest. */
 	names_learn(names, "known", &b, 1, NOW + 1, &latest);
-	assert_true(names_find(names, &b, &latest, NOW, host));
+	assert_true(names_find(names, &b, &latest, NOW, host, &followed));
 	assert_string_equal(host, "known");
 	assert_null(found("10.0.0.2", NOW));
 }
@@ -335,7 +359,7 @@ static void garbage_in_the_latest_lookup_stays_inside_the_table(void **state)
 	words_of(&a, words);
 	memset(&latest, 0xff, sizeof(latest));
 	latest.addresses[0] = short_hash(words);
-	assert_false(names_find(names, &a, &latest, NOW, host));
+	assert_false(names_find(names, &a, &latest, NOW, host, &followed));
 }
 
 /* ---- threads ---- */
@@ -382,7 +406,7 @@ static void *finder(void *arg)
 		const unsigned which = (unsigned) (x % HAMMER_ADDRESSES);
 		const struct in6_addr a = numbered(which);
 
-		if (!names_find(names, &a, &none, NOW + 2 * NS_PER_S + (uint64_t) i, host))
+		if (!names_find(names, &a, &none, NOW + 2 * NS_PER_S + (uint64_t) i, host, &followed))
 			continue;
 		(void) snprintf(expected, sizeof(expected), "host-%u", which % HAMMER_NAMES);
 		if (strcmp(host, expected) == 0)
@@ -417,6 +441,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_TABLE(nothing_is_known_at_first),
 		WITH_TABLE(an_address_is_known_by_the_name_looked_up),
+		WITH_TABLE(only_the_last_address_of_a_lookup_is_followed_by_none),
 		WITH_TABLE(a_name_stays_while_nobody_else_claims_the_address),
 		WITH_TABLE(two_live_names_make_an_address_ambiguous_for_good),
 		WITH_TABLE(a_name_that_left_its_address_gives_it_up),
