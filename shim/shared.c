@@ -516,8 +516,7 @@ struct found {
 	struct admission admission; /* all but the ticket */
 	struct state_slot *slot;    /* NULL: unguarded */
 	enum policy_mode mode;
-	bool created;
-	char evicted[STATE_PEER_SIZE];
+	struct state_found news;    /* was the slot made just now, in whose place? */
 };
 
 /* Inside a read section: finds the peer's slot and copies its settings. */
@@ -525,18 +524,14 @@ static void look_up(struct roster_entry *e, uint32_t map, uint64_t now, struct f
 {
 	const struct map *m = &maps[map];
 	const struct state_writer self = writer();
-	struct state_found slot;
 
 	ret->admission.policy = e->policy;
 	ret->mode = mode_of(m, &e->policy);
 	if (!e->wanted || ret->mode == POLICY_OFF || ret->mode == POLICY_FORCED_CLOSED)
 		return;
-	ret->slot = roster_slot(e, m->state, &self, now, &ret->admission.ref, &slot);
+	ret->slot = roster_slot(e, m->state, &self, now, &ret->admission.ref, &ret->news);
 	ret->admission.map = map;
 	ret->admission.policy.mode = ret->mode;
-	ret->created = slot.created;
-	if (slot.created)
-		memcpy(ret->evicted, slot.evicted, sizeof(ret->evicted));
 }
 
 /* The program has gone on to another address: it does not end with the first. */
@@ -570,9 +565,9 @@ static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
 	const struct breaker_watch watch = { on_change, (void *) &teller };
 	enum breaker_verdict verdict = BREAKER_REFUSED_OPEN;
 
-	if (f->created && f->evicted[0] != '\0')
-		report_text(EVENT_BREAKER_RETIRED, f->evicted);
-	if (f->created)
+	if (f->news.created && f->news.evicted[0] != '\0')
+		report_text(EVENT_BREAKER_RETIRED, f->news.evicted);
+	if (f->news.created)
 		report_text(EVENT_BREAKER_CREATED, peer);
 	state_touch(f->slot, now);
 	if (f->mode != POLICY_FORCED_OPEN)
@@ -590,7 +585,7 @@ static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
 enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, struct admission *ret,
 				 int *ret_errno)
 {
-	struct found found = { .slot = NULL };
+	struct found found; /* large: filled by look_up() alone */
 	bool full = false;
 	uint32_t map = 0;
 	struct peer peer;
@@ -603,6 +598,7 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, stru
 
 	struct world *w = rcu_read(world);
 
+	found.slot = NULL;
 	if (w != NULL) {
 		struct roster_entry *e = roster_add(&w->roster, peer.key, settings, &peer.who);
 
