@@ -158,11 +158,7 @@ static void add_found(struct text *t, struct span found)
 {
 	const size_t n = length(found) > FOUND_MAX ? FOUND_MAX : length(found);
 
-	for (size_t i = 0; i < n; i++) {
-		const char c = found.at[i];
-
-		text_add_n(t, c >= ' ' && c <= '~' ? &c : "?", 1);
-	}
+	text_add_shown(t, found.at, n);
 	if (n < length(found))
 		text_add(t, "...");
 }

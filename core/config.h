@@ -88,8 +88,8 @@ struct config {
 
 	/*
 	 * Bad values, ready to show: "AGENTSHIM_TIMEOUT: found \"30 parsecs\", expected a
-	 * duration from 1ms to 24h, such as 1m30s; 30s stands". Printable ASCII. More than fit
-	 * are counted in n_problems only.
+	 * duration from 1ms to 24h, such as 1m30s; 30s stands". No control characters. More
+	 * than fit are counted in n_problems only.
 	 */
 	char problems[CONFIG_PROBLEMS_MAX][CONFIG_PROBLEM_SIZE];
 

@@ -288,8 +288,8 @@ static void a_problem_says_what_was_found_expected_and_stands(void **state)
 		{ "AGENTSHIM_RULES", "db",
 		  "AGENTSHIM_RULES: rule 1: found \"db\", expected key=value after the pattern; "
 		  "rule left out" },
-		{ "AGENTSHIM_TIMEOUT", "a\tb\nc\x1b[31m\"\xc3\xa9",
-		  "AGENTSHIM_TIMEOUT: found \"a?b?c?[31m\"??\", expected a duration from 1ms to "
+		{ "AGENTSHIM_TIMEOUT", "a\tb\nc\x1b[31m\"\xc3\xa9\xff",
+		  "AGENTSHIM_TIMEOUT: found \"a?b?c?[31m\"\xc3\xa9?\", expected a duration from 1ms to "
 		  "24h, such as 1m30s; 30s stands" },
 		{ "AGENTSHIM_TIMEOUT", "12345678901234567890123456789012 and then some",
 		  "AGENTSHIM_TIMEOUT: found \"123456789012345678901234567890...\", expected a "
