@@ -720,6 +720,70 @@ static void texts_of_keys_are_cut_to_the_buffer(void **state)
 	assert_string_equal(config_key_name(CONFIG_KEYS), "unknown");
 }
 
+/* Is @word on a line of @text that begins with @start? */
+static bool line_has(const char *text, const char *start, const char *word)
+{
+	const char *line = strstr(text, start), *at = line ? strstr(line, word) : NULL;
+
+	return at && at < line + strcspn(line, "\n");
+}
+
+static void the_documentation_names_every_key_default_and_errno(void **state)
+{
+	static const char *const others[] = {
+		"DISABLE", "PEERS", "RULES", "SERVICE", "DIR", "LOG", "LOG_LEVEL",
+	};
+	static char text[32768], path[4096];
+	const char *root = getenv("SOURCE_ROOT"); /* meson sets it */
+
+	(void) state;
+	if (!root) {
+		print_message("# skip: SOURCE_ROOT is unset\n");
+		skip();
+	}
+	(void) snprintf(path, sizeof(path), "%s/docs/configuration.md", root);
+	FILE *f = fopen(path, "re");
+	assert_non_null(f);
+	const size_t n = fread(text, 1, sizeof(text) - 1, f);
+	assert_in_range(n, 1, sizeof(text) - 2);
+	(void) fclose(f);
+
+	READ();
+	for (int key = 0; key < CONFIG_KEYS; key++) {
+		char start[80], value[64], word[80];
+
+		(void) snprintf(start, sizeof(start), "\n| `%s` | ", variable_of(key));
+		(void) config_key_text(&config.policy, key, value, sizeof(value));
+		(void) snprintf(word, sizeof(word), key == CONFIG_KEY_PROBE_TIMEOUT
+				? "the peer's timeout" : "`%s`", value);
+		print_message("# %s %s\n", start + 1, word);
+		assert_non_null(strstr(text, start));
+		assert_true(line_has(strstr(text, start) + 1, start + 1, word));
+	}
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		char start[80];
+
+		(void) snprintf(start, sizeof(start), "\n| `AGENTSHIM_%s` | ", others[i]);
+		assert_non_null(strstr(text, start));
+	}
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		if (good[i].key == CONFIG_KEY_ERRNO)
+			assert_non_null(strstr(text, good[i].value));
+	}
+
+	/* The examples read without a complaint, the mistakes with those that are printed. */
+	READ("AGENTSHIM_RULES", "payments:443 timeout=5s consecutive_failures=3; *.local mode=off; "
+	     "*:443 patience=3s", "AGENTSHIM_PEERS", "*,!db:5432,!10.0.0.0/8,db-?:5432,10.0.*");
+	assert_int_equal(config.n_problems, 0);
+	READ("AGENTSHIM_TIMEOUT", "30 parsecs", "AGENTSHIM_PEERS", "*,db:0", "AGENTSHIM_RULES",
+	     "db mode=off; pay timeout=5");
+	assert_int_equal(config.n_problems, 3);
+	for (int i = 0; i < 3; i++) {
+		print_message("# %s\n", config.problems[i]);
+		assert_non_null(strstr(text, config.problems[i]));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -747,6 +811,7 @@ int main(void)
 		cmocka_unit_test(values_as_long_as_the_kernel_allows_are_walked_once),
 		cmocka_unit_test(one_config_is_small_enough_to_keep_several),
 		cmocka_unit_test(texts_of_keys_are_cut_to_the_buffer),
+		cmocka_unit_test(the_documentation_names_every_key_default_and_errno),
 	};
 
 	return cmocka_run_group_tests_name("config", tests, NULL, NULL);
