@@ -162,13 +162,26 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 {
 	const fds_word word = fds_get(fd);
+	bool follow;
 
-	if (__builtin_expect(word == 0, 1))
+	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1))
 		return real.sendmmsg(fd, msgs, n, flags);
+	if ((flags & MSG_FASTOPEN) != 0 && msgs != NULL && n > 0) {
+		if (fast_open_refused(fd, msgs->msg_hdr.msg_name, msgs->msg_hdr.msg_namelen,
+				      &follow))
+			return -1;
+
+		const int rc = real.sendmmsg(fd, msgs, n, flags);
+
+		if (follow)
+			fast_open_done(fd, rc);
+		return rc;
+	}
 
 	const int rc = real.sendmmsg(fd, msgs, n, flags);
 
-	follow_sent(fd, word, rc);
+	if (word != 0)
+		follow_sent(fd, word, rc);
 	return rc;
 }
 
