@@ -4,8 +4,11 @@
  * six arguments go to the kernel as they came, whatever the number; for the few calls that
  * concern us the table is kept right.
  */
+#include <fcntl.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "shim/close.h"
@@ -28,6 +31,12 @@ static bool forwarded(long n, const long a[6], long *ret)
 	case SYS_write:
 		*ret = write((int) a[0], (const void *) a[1], (size_t) a[2]);
 		return true;
+	case SYS_readv:
+		*ret = readv((int) a[0], (const struct iovec *) a[1], (int) a[2]);
+		return true;
+	case SYS_writev:
+		*ret = writev((int) a[0], (const struct iovec *) a[1], (int) a[2]);
+		return true;
 	case SYS_sendto:
 		*ret = sendto((int) a[0], (const void *) a[1], (size_t) a[2], (int) a[3],
 			      (const struct sockaddr *) a[4], (socklen_t) a[5]);
@@ -41,6 +50,16 @@ static bool forwarded(long n, const long a[6], long *ret)
 		return true;
 	case SYS_recvmsg:
 		*ret = recvmsg((int) a[0], (struct msghdr *) a[1], (int) a[2]);
+		return true;
+	case SYS_sendmmsg:
+		*ret = sendmmsg((int) a[0], (struct mmsghdr *) a[1], (unsigned) a[2], (int) a[3]);
+		return true;
+	case SYS_recvmmsg:
+		*ret = recvmmsg((int) a[0], (struct mmsghdr *) a[1], (unsigned) a[2], (int) a[3],
+				(struct timespec *) a[4]);
+		return true;
+	case SYS_sendfile:
+		*ret = sendfile((int) a[0], (int) a[1], (off_t *) a[2], (size_t) a[3]);
 		return true;
 	case SYS_shutdown:
 		*ret = shutdown((int) a[0], (int) a[1]);
@@ -85,6 +104,16 @@ static void after(long n, const long a[6], long rc)
 	case SYS_dup2:
 #endif
 		dup_made((int) a[0], (int) rc);
+		break;
+	case SYS_fcntl:
+		if (a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC)
+			dup_made((int) a[0], (int) rc);
+		break;
+	case SYS_socketpair:
+		if (rc == 0) {
+			fd_handed_out(((const int *) a[3])[0]);
+			fd_handed_out(((const int *) a[3])[1]);
+		}
 		break;
 	}
 }
