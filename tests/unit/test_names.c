@@ -15,7 +15,7 @@
 
 #define NOW (1000 * NS_PER_S)
 
-static bool followed; /* of the latest names_find() */
+static bool followed; /* of the main thread's latest names_find() */
 
 static struct names *names;
 static const struct names_latest none;
@@ -399,6 +399,7 @@ static void *finder(void *arg)
 	pthread_barrier_wait(&start);
 	for (int i = 0; i < HAMMER_ROUNDS; i++) {
 		char host[NAMES_NAME_SIZE], expected[32];
+		bool behind;
 
 		x ^= x << 13;
 		x ^= x >> 7;
@@ -406,7 +407,7 @@ static void *finder(void *arg)
 		const unsigned which = (unsigned) (x % HAMMER_ADDRESSES);
 		const struct in6_addr a = numbered(which);
 
-		if (!names_find(names, &a, &none, NOW + 2 * NS_PER_S + (uint64_t) i, host, &followed))
+		if (!names_find(names, &a, &none, NOW + 2 * NS_PER_S + (uint64_t) i, host, &behind))
 			continue;
 		(void) snprintf(expected, sizeof(expected), "host-%u", which % HAMMER_NAMES);
 		if (strcmp(host, expected) == 0)
