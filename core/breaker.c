@@ -239,33 +239,49 @@ static bool over(uint64_t word, uint64_t limit, uint64_t now)
 	return clock_since(anchor_of(word), now) > limit;
 }
 
+/* Does @word stand at @now, neither due for a transition nor noise? */
+static inline bool stands(uint64_t word, const struct policy *p, uint64_t now)
+{
+	if (nonsense(anchor_of(word), now))
+		return false;
+	switch (state_of(word)) {
+	case BREAKER_CLOSED:
+		return p->interval_ns == 0 || !over(word, p->interval_ns, now);
+	case BREAKER_OPEN:
+		return !over(word, p->timeout_ns, now);
+	case BREAKER_HALF_OPEN:
+		return true;
+	}
+	return true;
+}
+
 /* Makes the transitions that time alone brings; returns the word that is in force. */
-static uint64_t refresh(struct breaker *b, const struct policy *p, uint64_t now,
-			const struct breaker_watch *watch)
+__attribute__((noinline, cold)) static uint64_t refresh(struct breaker *b,
+							const struct policy *p, uint64_t now,
+							const struct breaker_watch *watch)
 {
 	for (;;) {
 		const uint64_t word = atomic_load_explicit(&b->word, memory_order_acquire);
 
-		if (nonsense(anchor_of(word), now)) {
-			enter(b, word, BREAKER_CLOSED, BREAKER_REASON_REPAIRED, now, watch);
-			continue;
-		}
-		switch (state_of(word)) {
-		case BREAKER_CLOSED:
-			if (p->interval_ns == 0 || !over(word, p->interval_ns, now))
-				return word;
-			enter(b, word, BREAKER_CLOSED, BREAKER_REASON_NONE, now, NULL);
-			break;
-		case BREAKER_OPEN:
-			if (!over(word, p->timeout_ns, now))
-				return word;
-			enter(b, word, BREAKER_HALF_OPEN, BREAKER_REASON_TIMEOUT_ELAPSED,
-			      now, watch);
-			break;
-		case BREAKER_HALF_OPEN:
+		if (stands(word, p, now))
 			return word;
-		}
+		if (nonsense(anchor_of(word), now))
+			enter(b, word, BREAKER_CLOSED, BREAKER_REASON_REPAIRED, now, watch);
+		else if (state_of(word) == BREAKER_OPEN)
+			enter(b, word, BREAKER_HALF_OPEN, BREAKER_REASON_TIMEOUT_ELAPSED, now,
+			      watch);
+		else
+			enter(b, word, BREAKER_CLOSED, BREAKER_REASON_NONE, now, NULL);
 	}
+}
+
+/* The word in force at @now; kept small, as nearly every call finds nothing due. */
+static inline uint64_t current(struct breaker *b, const struct policy *p, uint64_t now,
+			       const struct breaker_watch *watch)
+{
+	const uint64_t word = atomic_load_explicit(&b->word, memory_order_acquire);
+
+	return stands(word, p, now) ? word : refresh(b, p, now, watch);
 }
 
 /* The half-open quota: places taken (admitted less excluded) and successes, under a tag. */
@@ -363,7 +379,7 @@ enum breaker_verdict breaker_admit(struct breaker *b, const struct policy *p, ui
 				   struct breaker_ticket *ticket)
 {
 	for (;;) {
-		const uint64_t word = refresh(b, p, now, watch);
+		const uint64_t word = current(b, p, now, watch);
 
 		switch (state_of(word)) {
 		case BREAKER_OPEN:
@@ -549,7 +565,7 @@ bool breaker_settle(struct breaker *b, const struct policy *p, struct breaker_ti
 		return false;
 	ticket->generation = 0;
 
-	const uint64_t word = refresh(b, p, now, watch);
+	const uint64_t word = current(b, p, now, watch);
 	bool counted = false;
 
 	if (word == generation) {
@@ -572,7 +588,7 @@ bool breaker_settle(struct breaker *b, const struct policy *p, struct breaker_ti
 enum breaker_state breaker_state(struct breaker *b, const struct policy *p, uint64_t now,
 				 const struct breaker_watch *watch)
 {
-	return state_of(refresh(b, p, now, watch));
+	return state_of(current(b, p, now, watch));
 }
 
 enum breaker_state breaker_peek(const struct breaker *b, uint64_t *ret_since,
