@@ -151,9 +151,10 @@ static struct breaker_stripe *stripe(struct breaker *b)
  * Counts one in the generation of @word. Returns false, nothing counted, when that has ended.
  * Lock-free: retries only when another thread counted in the same stripe.
  */
-static bool count(struct breaker *b, enum counter what, uint64_t word)
+__attribute__((noinline)) static bool count_in_stripe(struct breaker *b,
+						      struct breaker_stripe *s,
+						      enum counter what, uint64_t word)
 {
-	struct breaker_stripe *s = stripe(b);
 	const uint64_t tag = tag_of(word);
 	uint64_t seen = atomic_load_explicit(&s->tagged[what], memory_order_relaxed);
 	uint64_t next;
@@ -174,6 +175,20 @@ static bool count(struct breaker *b, enum counter what, uint64_t word)
 		atomic_fetch_add_explicit(&s->folded[folded_as[what]], seen & UINT32_MAX,
 					  memory_order_relaxed);
 	return true;
+}
+
+/* As above, in this CPU's stripe; the first try, which nearly always does, stands inline. */
+static inline bool count(struct breaker *b, enum counter what, uint64_t word)
+{
+	struct breaker_stripe *s = stripe(b);
+	uint64_t seen = atomic_load_explicit(&s->tagged[what], memory_order_relaxed);
+
+	if (seen >> 32 == tag_of(word) && (seen & UINT32_MAX) != UINT32_MAX &&
+	    atomic_compare_exchange_strong_explicit(&s->tagged[what], &seen, seen + 1,
+						    memory_order_relaxed,
+						    memory_order_relaxed))
+		return true;
+	return count_in_stripe(b, s, what, word);
 }
 
 static enum breaker_verdict refuse(struct breaker *b, enum breaker_verdict verdict)
