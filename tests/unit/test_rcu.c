@@ -44,6 +44,14 @@ int pthread_key_create(pthread_key_t *key, void (*destructor)(void *))
 }
 #endif
 
+/* qemu-user has no forks of threads, raw clones or address space limits: see cross-aarch64. */
+__attribute__((unused)) static bool emulated(void)
+{
+	if (getenv("TEST_EMULATED"))
+		print_message("# left out under qemu-user\n");
+	return getenv("TEST_EMULATED");
+}
+
 static void *visit(void *unused)
 {
 	(void)unused;
@@ -174,7 +182,7 @@ static void churn_of_5000_threads_leaves_few_readers(void **state)
 		      resident_pages() - pages_at_500);
 	assert_true(most <= 128);
 #ifndef SANITIZED
-	assert_true(resident_pages() - pages_at_500 < 64);
+	assert_true(emulated() || resident_pages() - pages_at_500 < 64);
 #endif
 }
 
@@ -264,6 +272,8 @@ static void child_waits_although_a_parents_thread_was_inside(void **state)
 	char byte;
 
 	(void)state;
+	if (emulated())
+		return;
 	assert_int_equal(pipe(pipes), 0);
 	assert_int_equal(pipe(pipes + 2), 0);
 	int ends[3] = { pipes[0], pipes[1], pipes[2] };
@@ -286,6 +296,8 @@ static int fork_again(void)
 static void grandchild_waits_too(void **state)
 {
 	(void)state;
+	if (emulated())
+		return;
 	assert_int_equal(in_child(fork_again), 0);
 }
 
@@ -294,6 +306,8 @@ static void child_forked_behind_atfork_does_not_wait(void **state)
 	int status;
 
 	(void)state;
+	if (emulated())
+		return;
 	const pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 
 	assert_true(child >= 0);
@@ -326,6 +340,8 @@ static int newcomer_without_memory(void)
 static void no_memory_is_no_entry(void **state)
 {
 	(void)state;
+	if (emulated())
+		return;
 	assert_int_equal(in_child(newcomer_without_memory), 0);
 }
 
@@ -346,6 +362,8 @@ static void child_forked_behind_atfork_does_not_join(void **state)
 	bool refused = false;
 
 	(void)state;
+	if (emulated())
+		return;
 	/* From a thread that is no reader yet: a reader is inherited and may go on. */
 	assert_int_equal(pthread_create(&thread, NULL, raw_child_joins, &refused), 0);
 	pthread_join(thread, NULL);
@@ -371,6 +389,8 @@ static void fork_inside_a_section_gives_up_on_the_child(void **state)
 	pthread_t writer;
 
 	(void)state;
+	if (emulated())
+		return;
 	assert_true(rcu_enter());
 	assert_int_equal(pthread_create(&writer, NULL, wait_forever, NULL), 0);
 	/* The phase turns once the writer holds its lock and sees no older reader. */
