@@ -210,8 +210,8 @@ void text_add_shown(struct text *t, const char *s, size_t n)
 		uint32_t code;
 		size_t length = utf8_length((const unsigned char *) s, n, &code);
 
-		if (length == 0 || is_control(code)) {
-			/* One '?' a byte, as the comment in the header promises. */
+		/* What would be cut in two is no character any more. */
+		if (length == 0 || is_control(code) || length > t->size - t->used - 1) {
 			length = length == 0 ? 1 : length;
 			for (size_t i = 0; i < length; i++)
 				text_add_n(t, "?", 1);

@@ -42,6 +42,7 @@ void text_add_key(struct text *t, const char *key);
 /*
  * What people see in a terminal: control characters and what is not UTF-8 become '?', byte for
  * byte, so that a name from shared memory cannot move the cursor. @s needs no NUL within @n.
+ * What is cut off leaves whole characters.
  */
 void text_add_shown(struct text *t, const char *s, size_t n);
 /* Take back what was added since @used, an earlier t->used; `cut` stays as it is. */

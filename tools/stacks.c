@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The text of a stack is a table of modules and a list of frames, outermost last:
- * "0=/usr/lib/libcurl.so.4;1=/usr/bin/curl|0+3f00,1+1a2b", cut anywhere into parts.
+ * "0=/usr/lib/libcurl.so.4;1=/usr/bin/curl|0+3f00,?+7f00c0de,1+1a2b", cut anywhere into parts.
+ * '%', ';', '|' and control bytes of a name stand as %3B; '?' is code of no module.
  */
 #include "tools/stacks.h"
 
@@ -40,24 +41,51 @@ static bool join(const struct shelf_service *s, uint64_t id, uint32_t pid,
 	return n > 0;
 }
 
+/* One byte of a name, %XX undone; @at moves behind it. */
+static char next_byte(const char **at, const char *stop)
+{
+	char hex[3] = "", *end;
+
+	if (**at == '%' && stop - *at >= 3) {
+		memcpy(hex, *at + 1, 2);
+
+		const unsigned long byte = strtoul(hex, &end, 16);
+
+		if (*end == '\0') {
+			*at += 3;
+			return (char) byte;
+		}
+	}
+	return *(*at)++;
+}
+
+static void decode(const char *at, const char *stop, struct stack_frame *ret)
+{
+	char raw[sizeof(ret->module)];
+	struct text shown = text_in(ret->module, sizeof(ret->module));
+	size_t n = 0;
+
+	while (at < stop && n < sizeof(raw))
+		raw[n++] = next_byte(&at, stop);
+	text_add_shown(&shown, raw, n);
+}
+
 /* Finds "INDEX=" in the table of modules; its path ends at ';' or the table's end. */
 static void module_of(const char *table, const char *end, unsigned long index,
 		      struct stack_frame *ret)
 {
-	struct text path = text_in(ret->module, sizeof(ret->module));
-
 	while (table < end) {
 		const char *const next = memchr(table, ';', (size_t) (end - table));
 		const char *const stop = next != NULL ? next : end;
 		char *equals;
 
 		if (strtoul(table, &equals, 10) == index && equals < stop && *equals == '=') {
-			text_add_shown(&path, equals + 1, (size_t) (stop - equals - 1));
+			decode(equals + 1, stop, ret);
 			return;
 		}
 		table = stop + 1;
 	}
-	text_add(&path, "?");
+	(void) strcpy(ret->module, "?");
 }
 
 static size_t parse(const char *text, struct stack_frame *frames)
@@ -68,8 +96,9 @@ static size_t parse(const char *text, struct stack_frame *frames)
 
 	while (*at != '\0' && n < STACK_FRAMES_MAX) {
 		struct stack_frame *const f = &frames[n];
-		char *end;
-		const unsigned long index = strtoul(at, &end, 10);
+		const bool nowhere = *at == '?';
+		char *end = (char *) at + 1;
+		const unsigned long index = nowhere ? ULONG_MAX : strtoul(at, &end, 10);
 
 		if (end == at || *end != '+')
 			break;
@@ -117,8 +146,7 @@ static void symbolise(struct stack_frame *f, uid_t uid)
 
 	if (fd < 0)
 		return;
-	/* A return address may lie behind the end of a function that calls as its last act. */
-	if (f->offset > 0 && module_symbol(fd, f->offset - 1, f->symbol, sizeof(f->symbol), &start))
+	if (module_symbol(fd, f->offset, f->symbol, sizeof(f->symbol), &start))
 		f->delta = f->offset - start;
 	else
 		f->symbol[0] = '\0';

@@ -15,7 +15,7 @@
 
 struct stack_frame {
 	char module[PATH_MAX];          /* without control characters */
-	uint64_t offset;                /* virtual address in the module's file; a return address */
+	uint64_t offset;                /* virtual address in the module's file, inside the call */
 	char symbol[STACK_SYMBOL_SIZE]; /* "" when none is known */
 	uint64_t delta;                 /* @offset less the symbol's start */
 };

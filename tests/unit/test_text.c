@@ -155,6 +155,10 @@ static void shown_text_cannot_move_the_cursor(void **state)
 	(void) state;
 	text_add_shown(&t, "a\x1b[2J\xc2\x9b\xff\xe2\x82\xac\0b", 13);
 	assert_string_equal(buf, "a?[2J???\xe2\x82\xac");
+	t = text_in(buf, 4); /* cut inside the second character */
+	text_add_shown(&t, "\xc3\xa4\xc3\xb6", SIZE_MAX);
+	assert_string_equal(buf, "\xc3\xa4?");
+	assert_true(t.cut);
 }
 
 /* At every size, ending where no byte more may be touched. */

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lays a service's files as the shim would, for tests of the tool. One order a line on
+ * standard input; texts are in hexadecimal, so that they may hold anything.
+ *
+ *   service DIR STEM NAME       makes or opens DIR/STEM.v1.state and .ring
+ *   breaker PEER STEPS          STEPS: s success, f failure, x exclusion, r any verdict
+ *   event KIND ID PART PARTS TEXT MODE
+ *   open PEER SECONDS           the change that opened PEER, as an event
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/event.h"
+#include "core/ring.h"
+#include "core/segment.h"
+#include "core/state.h"
+#include "core/text.h"
+
+#define LINE_SIZE 4096
+
+static struct state *state;
+static struct ring_file *ring;
+
+static int fail(const char *what)
+{
+	(void) fprintf(stderr, "lay-files: %s\n", what);
+	return 1;
+}
+
+static void init(void *body, void *arg)
+{
+	if (arg != NULL)
+		ring_init(body);
+}
+
+static void read_boot_id(uint8_t id[16])
+{
+	FILE *const f = fopen("/proc/sys/kernel/random/boot_id", "re");
+	unsigned byte;
+
+	for (int i = 0; f != NULL && i < 16; i++) {
+		int c = fgetc(f);
+
+		if (c != '-')
+			(void) ungetc(c, f);
+		if (fscanf(f, "%2x", &byte) != 1)
+			break;
+		id[i] = (uint8_t) byte;
+	}
+	if (f != NULL)
+		(void) fclose(f);
+}
+
+static int open_service(const char *dir, const char *stem, const char *name)
+{
+	char reason[SEGMENT_REASON_SIZE] = "", file[LINE_SIZE];
+	struct stat ns = { 0 };
+	struct segment made;
+	struct segment_spec spec = {
+		.dirfd = segment_dir(dir, geteuid(), close, reason),
+		.name = file,
+		.layout = STATE_LAYOUT,
+		.service = name,
+		.creator = "/usr/bin/lay-files",
+		.now_wall_ns = clock_wall(),
+		.init = init,
+		.close_fd = close,
+	};
+
+	(void) stat("/proc/self/ns/time", &ns);
+	spec.timens = ns.st_ino;
+	read_boot_id(spec.boot_id);
+	for (int kind = SEGMENT_STATE; kind <= SEGMENT_RING; kind++) {
+		const bool rings = kind == SEGMENT_RING;
+
+		(void) snprintf(file, sizeof(file), "%s.v1.%s", stem, rings ? "ring" : "state");
+		spec.kind = (enum segment_kind) kind;
+		spec.body_size = rings ? ring_file_size() : sizeof(struct state);
+		spec.arg = rings ? &spec : NULL;
+		if (spec.dirfd < 0 || segment_open(&spec, &made, reason) < 0)
+			return fail(reason);
+		if (rings)
+			ring = made.body;
+		else
+			state = made.body;
+	}
+	(void) close(spec.dirfd);
+	return 0;
+}
+
+static const char *unhex(const char *hex, char *buf, size_t size)
+{
+	size_t n = 0;
+	unsigned byte;
+
+	for (; n + 1 < size && sscanf(hex + 2 * n, "%2x", &byte) == 1; n++)
+		buf[n] = (char) byte;
+	buf[n] = '\0';
+	return buf;
+}
+
+static bool gone(uint32_t pid)
+{
+	(void) pid;
+	return false;
+}
+
+static void add_event(struct event e, const char *text)
+{
+	e.wall_ns = clock_wall();
+	e.mono_ns = clock_now();
+	e.pid = e.tid = 4242;
+
+	struct text t = text_in(e.text, sizeof(e.text));
+
+	text_add(&t, text);
+	(void) ring_write(ring, 1, &e);
+}
+
+static int step_breaker(const char *peer, const char *steps)
+{
+	const struct state_writer writer = { 1, 1, gone };
+	struct policy policy = policy_product();
+	struct state_found found;
+
+	policy_complete(&policy);
+	if (!state_find(state, peer, &writer, clock_now(), &found))
+		return fail("no slot");
+
+	struct state_slot *const slot = state_slot(state, found.ref);
+
+	for (; *steps != '\0' && *steps != '-'; steps++) {
+		struct breaker_ticket ticket = { 0 };
+		const enum breaker_verdict verdict =
+			breaker_admit(&slot->breaker, &policy, clock_now(), NULL, &ticket);
+
+		if (*steps != 'r' && verdict != BREAKER_ADMITTED)
+			return fail("refused");
+		if (*steps == 'f')
+			atomic_store(&slot->last_error,
+				     (uint64_t) EVENT_ERROR_LOCAL_ORIGIN << 32 | ECONNREFUSED);
+		(void) breaker_settle(&slot->breaker, &policy, &ticket,
+				      *steps == 's'   ? BREAKER_SUCCESS
+				      : *steps == 'f' ? BREAKER_FAILURE
+						      : BREAKER_EXCLUDED, clock_now(), NULL);
+	}
+	return 0;
+}
+
+static int add_opening(const char *peer, unsigned seconds)
+{
+	const struct state_writer writer = { 1, 1, gone };
+	struct state_found found;
+	struct event e = {
+		.kind = EVENT_STATE_CHANGE,
+		.to = BREAKER_OPEN,
+		.reason = BREAKER_REASON_CONSECUTIVE_FAILURES,
+		.open_ns = seconds * NS_PER_S,
+		.counts = { 5, 0, 5, 0, 0, 5 },
+		.id = 77,
+	};
+
+	if (!state_find(state, peer, &writer, clock_now(), &found))
+		return fail("no slot");
+	(void) breaker_peek(&state_slot(state, found.ref)->breaker, &e.generation, NULL);
+	add_event(e, peer);
+	return 0;
+}
+
+int main(void)
+{
+	char line[LINE_SIZE], a[1024], b[1024], c[1024], text[1024];
+	unsigned kind, id, part, parts, mode, seconds;
+
+	while (fgets(line, sizeof(line), stdin) != NULL) {
+		int rc = 0;
+
+		if (sscanf(line, "service %1023s %1023s %1023s", a, b, c) == 3)
+			rc = open_service(a, b, unhex(c, text, sizeof(text)));
+		else if (sscanf(line, "breaker %1023s %1023s", a, b) == 2)
+			rc = step_breaker(unhex(a, text, STATE_PEER_SIZE), b);
+		else if (sscanf(line, "open %1023s %u", a, &seconds) == 2)
+			rc = add_opening(unhex(a, text, STATE_PEER_SIZE), seconds);
+		else if (sscanf(line, "event %u %u %u %u %1023s %u", &kind, &id, &part, &parts, a,
+				&mode) == 6)
+			add_event((struct event) { .kind = kind, .id = id, .part = (uint8_t) part,
+						   .parts = (uint8_t) parts, .mode = (uint8_t) mode },
+				  strcmp(a, "-") == 0 ? "" : unhex(a, text, sizeof(text)));
+		else
+			return fail(line);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
