@@ -23,7 +23,8 @@ static bool guarded(int fd, const struct sockaddr *addr, socklen_t len)
 	int protocol = 0;
 	socklen_t size = sizeof(protocol);
 
-	if (addr == NULL || len < (socklen_t) sizeof(addr->sa_family))
+	if (addr == NULL || len < (socklen_t) sizeof(addr->sa_family) ||
+	    len > (socklen_t) sizeof(struct sockaddr_storage))
 		return false;
 	switch (addr->sa_family) {
 	case AF_INET:
@@ -42,7 +43,7 @@ static bool guarded(int fd, const struct sockaddr *addr, socklen_t len)
 	       (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
 }
 
-/* hiredis asks a connected socket again; its answer is EISCONN, never our refusal. */
+/* hiredis asks a connected socket again: the answer is EISCONN, and that is no call. */
 static bool connected(int fd)
 {
 	struct sockaddr_storage peer;
@@ -66,14 +67,16 @@ enum gate connect_gate(int fd, const struct sockaddr *addr, socklen_t len, int *
 	}
 	if (!guarded(fd, addr, len))
 		return GATE_PASS;
-	if (word != 0 && stream_pending(word))
+	if (word != 0 && stream_pending(fd, word))
 		return GATE_FOLLOW; /* asks how the first connect fares */
+	if (connected(fd))
+		return GATE_PASS;
 
 	switch (shared_admit(addr, now, &admission, ret_errno)) {
 	case SHARED_UNGUARDED:
 		break;
 	case SHARED_REFUSED:
-		gate = connected(fd) ? GATE_PASS : GATE_REFUSE;
+		gate = GATE_REFUSE;
 		break;
 	case SHARED_ADMITTED:
 		if (stream_open(fd, &admission, now))

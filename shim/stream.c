@@ -331,11 +331,13 @@ static void settle_by_io(int fd, fds_word word, enum breaker_outcome outcome, in
 	detach(fd, word);
 }
 
-bool stream_pending(fds_word word)
+bool stream_pending(int fd, fds_word word)
 {
-	const uint64_t seen = atomic_load_explicit(&stream_of(word)->word, memory_order_acquire);
+	const struct stream *s = stream_of(word);
+	const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
 
-	return generation_of(seen) == generation_of(word) && phase_of(seen) == CONNECTING;
+	return generation_of(seen) == generation_of(word) && open_ended(seen) &&
+	       same_socket(s, fd);
 }
 
 /* Faults of this process or this host, which say nothing about the peer. */

@@ -35,8 +35,8 @@
  */
 bool stream_open(int fd, const struct admission *a, uint64_t now);
 
-/* Is a connection of ours under way on @word's stream (connecting, outcome unknown)? */
-bool stream_pending(fds_word word);
+/* Is the outcome of a connect on this very socket still open? Context: errno clobbered. */
+bool stream_pending(int fd, fds_word word);
 
 /* connect(2) returned, the first time or again. */
 void stream_connected(int fd, fds_word word, int rc, int error);
