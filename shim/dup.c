@@ -27,12 +27,13 @@ void dup_made(int from, int to)
 	errno = saved;
 }
 
-void dup_landing(int from, int to)
+void dup_landing(int from, int to, int flags)
 {
 	const int saved = errno;
 
-	/* With nothing to copy, or onto itself, the kernel closes nothing. */
-	if (fds_get(to) != 0 && from != to && real.fcntl(from, F_GETFD) >= 0)
+	/* With nothing to copy, onto itself or with flags it refuses, the kernel closes nothing. */
+	if (fds_get(to) != 0 && from != to && (flags & ~O_CLOEXEC) == 0 &&
+	    real.fcntl(from, F_GETFD) >= 0)
 		close_leaving(to);
 	errno = saved;
 }
@@ -48,7 +49,7 @@ EXPORT int dup(int fd)
 /* Java closes a socket by moving another file onto its number. */
 EXPORT int dup2(int fd, int to)
 {
-	dup_landing(fd, to);
+	dup_landing(fd, to, 0);
 
 	const int rc = real.dup2(fd, to);
 
@@ -61,7 +62,7 @@ extern __typeof__(dup2) __dup2
 
 EXPORT int dup3(int fd, int to, int flags)
 {
-	dup_landing(fd, to);
+	dup_landing(fd, to, flags);
 
 	const int rc = real.dup3(fd, to, flags);
 

@@ -82,11 +82,13 @@ static void before(long n, const long a[6])
 		close_range_leaving((unsigned) a[0], (unsigned) a[1], (int) a[2]);
 		break;
 	case SYS_dup3:
+		dup_landing((int) a[0], (int) a[1], (int) a[2]);
+		break;
 #ifdef SYS_dup2
 	case SYS_dup2:
-#endif
-		dup_landing((int) a[0], (int) a[1]);
+		dup_landing((int) a[0], (int) a[1], 0);
 		break;
+#endif
 	}
 }
 
