@@ -147,6 +147,23 @@ struct peer peer_local(bool listening)
 	return p;
 }
 
+/* Loopback shakes hands within connect(2), so a connection that is not there at once hangs. */
+struct peer peer_hanging(bool impatient)
+{
+	struct peer p = peer_at(next_address(impatient ? 0x7f400000 : 0x7f010000), false);
+
+	assert_int_equal(listen(p.listener, 0), 0);
+	for (;;) {
+		const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		struct pollfd ready = { .fd = fd, .events = POLLOUT };
+
+		assert_true(fd >= 0);
+		(void) past_hooks(SYS_connect, fd, (long) &p.addr, sizeof(p.addr), 0, 0, 0);
+		if (poll(&ready, 1, 0) == 0)
+			return p; /* the fillers stay open with this program */
+	}
+}
+
 void peer_heal(struct peer *p)
 {
 	assert_int_equal(listen(p->listener, 64), 0);

@@ -57,6 +57,9 @@ void peer_drop(struct peer *p);
 /* A peer on 127.0.0.1 whose port nobody else gets before this program ends. */
 struct peer peer_local(bool listening);
 
+/* A peer whose queue is full: connections to it stay under way. @impatient: as peer_silent(). */
+struct peer peer_hanging(bool impatient);
+
 /* The peer's side of the next connection; nobody there: -1. */
 int peer_accept(const struct peer *p);
 /* Ends the peer's side with RST. */
