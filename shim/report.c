@@ -18,7 +18,10 @@
 #include "shim/life.h"
 #include "shim/raw.h"
 #include "shim/real.h"
+#include "shim/stack.h"
 
+#define STACK_FRAMES 24
+#define STACK_SIZE   (5 * (EVENT_TEXT_SIZE - 1) + 1)
 #define LINE_SIZE    1536 /* < PIPE_BUF: a line is written in one piece or not at all */
 
 _Static_assert(LINE_SIZE <= PIPE_BUF, "lines of several processes must not mix");
@@ -178,7 +181,30 @@ static void record(const struct event *e)
 		log_event(e);
 }
 
-void report_event(struct event *e)
+/* The caller's stack, in as many records as its text takes; they carry the event's id. */
+static void record_stack(const struct event *of)
+{
+	uintptr_t pcs[STACK_FRAMES];
+	char text[STACK_SIZE];
+	const size_t frames = stack_capture(pcs, STACK_FRAMES);
+	const size_t len = stack_text(pcs, frames, text, sizeof(text));
+	const size_t step = EVENT_TEXT_SIZE - 1;
+	const size_t parts = (len + step - 1) / step;
+	struct event e = *of;
+
+	e.kind = EVENT_STACK;
+	e.parts = (uint8_t) parts;
+	for (size_t i = 0; i < parts; i++) {
+		const size_t left = len - i * step;
+
+		e.part = (uint8_t) i;
+		memset(e.text, 0, sizeof(e.text));
+		memcpy(e.text, text + i * step, left < step ? left : step);
+		record(&e);
+	}
+}
+
+void report_event(struct event *e, bool stack)
 {
 	_Atomic uint64_t *counter = atomic_load_explicit(&ids, memory_order_acquire);
 
@@ -189,6 +215,8 @@ void report_event(struct event *e)
 	e->id = counter != NULL ? atomic_fetch_add_explicit(counter, 1, memory_order_relaxed) + 1
 				: 0;
 	record(e);
+	if (stack)
+		record_stack(e);
 }
 
 void report_text(enum event_kind kind, const char *text)
@@ -197,5 +225,5 @@ void report_text(enum event_kind kind, const char *text)
 	struct text t = text_in(e.text, sizeof(e.text));
 
 	text_add(&t, text);
-	report_event(&e);
+	report_event(&e, false);
 }

@@ -17,10 +17,11 @@ void report_to(struct ring_file *ring, _Atomic uint64_t *ids, const char *servic
 
 /*
  * report_event - complete @e (times, pid, tid, id) and record it
+ * @stack: add the caller's stack, for whoever looks with `agentshim status --stacks`
  * Context: any thread under the guard; lock-free; never blocks; raises no SIGPIPE; no
  * allocation; errno clobbered.
  */
-void report_event(struct event *e);
+void report_event(struct event *e, bool stack);
 
 /* report_text - an event that is a kind and a text */
 void report_text(enum event_kind kind, const char *text);

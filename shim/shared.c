@@ -453,10 +453,11 @@ static void on_change(void *arg, const struct breaker_change *change)
 	name_event(&e, t->slot);
 	if (change->to == BREAKER_OPEN)
 		name_error(&e, t->slot);
-	report_event(&e);
+	report_event(&e, change->to == BREAKER_OPEN);
 }
 
-static void report_refusals(const struct state_slot *slot, uint32_t index, enum policy_mode mode)
+static void report_refusals(const struct state_slot *slot, uint32_t index, enum policy_mode mode,
+			    bool stack)
 {
 	const uint64_t n = atomic_exchange_explicit(&notes[index].refused, 0, memory_order_relaxed);
 	struct event e = {
@@ -471,7 +472,7 @@ static void report_refusals(const struct state_slot *slot, uint32_t index, enum 
 	if (n == 0)
 		return;
 	name_event(&e, slot);
-	report_event(&e);
+	report_event(&e, stack);
 }
 
 /* Counts a refusal, and reports the sum of them at most once a second. */
@@ -490,7 +491,7 @@ static void note_refusal(const struct state_slot *slot, uint32_t index, enum pol
 		return;
 	if (atomic_compare_exchange_strong_explicit(&notes[index].reported_at, &at, now,
 						    memory_order_relaxed, memory_order_relaxed))
-		report_refusals(slot, index, mode);
+		report_refusals(slot, index, mode, first);
 }
 
 /* What `agentshim off|observe` said goes before what the process was started with. */
@@ -663,5 +664,6 @@ void shared_flush(void)
 		return;
 	for (uint32_t i = 0; i < STATE_SLOTS; i++)
 		if (atomic_load_explicit(&notes[i].refused, memory_order_relaxed) != 0)
-			report_refusals(&m->state->slots[i], i, mode_of(m, &settings->policy));
+			report_refusals(&m->state->slots[i], i, mode_of(m, &settings->policy),
+					false);
 }
