@@ -19,7 +19,10 @@
 
 #define PEER_WORDS (STATE_PEER_SIZE / 8)
 
-/* A slot takes a microsecond to write: who yields this often has met a stopped process. */
+/*
+ * A slot takes a microsecond to write: who yields this often in one search has met stopped
+ * processes. Not once for each of them: a table full of such slots would cost half a second.
+ */
 #define YIELDS_MAX 64
 #define CLAIMS_MAX 8
 
@@ -97,6 +100,7 @@ struct search {
 	const struct state_writer *writer;
 	uint64_t hash, now;
 	uint64_t words[PEER_WORDS];
+	unsigned yields; /* so far */
 };
 
 static uint32_t place(const struct search *q, uint32_t step)
@@ -129,11 +133,11 @@ static enum look look(const struct search *q, uint32_t index, uint64_t *ret_stam
 }
 
 /* As look(), but gives a living writer the time to finish. */
-static enum look look_patiently(const struct search *q, uint32_t index, uint64_t *ret_stamp)
+static enum look look_patiently(struct search *q, uint32_t index, uint64_t *ret_stamp)
 {
 	enum look seen = look(q, index, ret_stamp);
 
-	for (int i = 0; seen == LOOK_BUSY && i < YIELDS_MAX; i++) {
+	for (; seen == LOOK_BUSY && q->yields < YIELDS_MAX; q->yields++) {
 		(void) sched_yield();
 		seen = look(q, index, ret_stamp);
 	}
@@ -146,7 +150,7 @@ static struct state_ref ref_of(uint32_t index, uint64_t stamp)
 }
 
 /* Is the peer in the table, and if not, what is the first place it could have? */
-static bool seek(const struct search *q, uint32_t *ret_index, uint64_t *ret_stamp, bool *ret_free)
+static bool seek(struct search *q, uint32_t *ret_index, uint64_t *ret_stamp, bool *ret_free)
 {
 	*ret_free = false;
 	for (uint32_t step = 0; step < STATE_SLOTS; step++) {
@@ -171,7 +175,7 @@ static bool seek(const struct search *q, uint32_t *ret_index, uint64_t *ret_stam
 }
 
 /* Does the peer stand in a slot before @index? A writer that will not finish counts as yes. */
-static bool earlier(const struct search *q, uint32_t index)
+static bool earlier(struct search *q, uint32_t index)
 {
 	for (uint32_t step = 0; step < STATE_SLOTS && place(q, step) != index; step++) {
 		uint64_t stamp;
@@ -230,12 +234,15 @@ static bool claim(const struct search *q, uint32_t index, uint64_t stamp, struct
 	return true;
 }
 
-/* Two processes claimed two slots for one peer: the earlier one stands, ours goes. */
-static void give_back(struct state *s, struct state_ref ref, const struct state_writer *w)
+/* Frees a slot of our peer that is one too many. */
+static void give_back(const struct search *q, struct state_ref ref)
 {
-	struct state_slot *slot = &s->slots[ref.index];
-	uint64_t stamp = ref.incarnation;
-	const uint64_t mine = claimed(stamp, w);
+	struct state_slot *slot = &q->state->slots[ref.index];
+	uint64_t stamp = atomic_load_explicit(&slot->stamp, memory_order_relaxed);
+	const uint64_t mine = claimed(stamp, q->writer);
+
+	if ((stamp & INCARNATION_MASK) != ref.incarnation)
+		return;
 
 	if (!atomic_compare_exchange_strong_explicit(&slot->stamp, &stamp, mine,
 						     memory_order_acq_rel,
@@ -243,6 +250,32 @@ static void give_back(struct state *s, struct state_ref ref, const struct state_
 		return;
 	atomic_store_explicit(&slot->hash, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->stamp, published(mine), memory_order_release);
+}
+
+/*
+ * Two processes may claim two slots for one peer, as when they disagree on which slots are
+ * idle. The earlier slot stands: who claimed the later one gives it back, and who claimed the
+ * earlier one frees the later one, whose owner may have looked before there was an earlier.
+ */
+static bool settle_claim(struct search *q, struct state_ref ref)
+{
+	/* Each of two claims is visible before its owner looks for the other one. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (earlier(q, ref.index)) {
+		give_back(q, ref);
+		return false;
+	}
+	for (uint32_t step = 1; step < STATE_SLOTS; step++) {
+		const uint32_t index = (ref.index + step) & (STATE_SLOTS - 1);
+		uint64_t stamp;
+		const enum look seen = look(q, index, &stamp);
+
+		if (index == place(q, 0) || seen == LOOK_END)
+			break;
+		if (seen == LOOK_FOUND) /* who is busy there will look for us when it is done */
+			give_back(q, ref_of(index, stamp));
+	}
+	return true;
 }
 
 bool state_find(struct state *s, const char *peer, const struct state_writer *writer,
@@ -268,9 +301,8 @@ bool state_find(struct state *s, const char *peer, const struct state_writer *wr
 		}
 		if (!claim(&q, index, stamp, ret))
 			continue;
-		if (!earlier(&q, index))
+		if (settle_claim(&q, ret->ref))
 			return true;
-		give_back(s, ret->ref, writer);
 	}
 	return false;
 }
