@@ -191,9 +191,14 @@ static inline bool count(struct breaker *b, enum counter what, uint64_t word)
 	return count_in_stripe(b, s, what, word);
 }
 
-static enum breaker_verdict refuse(struct breaker *b, enum breaker_verdict verdict)
+void breaker_refuse(struct breaker *b)
 {
 	atomic_fetch_add_explicit(&stripe(b)->refused, 1, memory_order_relaxed);
+}
+
+static enum breaker_verdict refuse(struct breaker *b, enum breaker_verdict verdict)
+{
+	breaker_refuse(b);
 	return verdict;
 }
 

@@ -147,6 +147,12 @@ enum breaker_verdict breaker_admit(struct breaker *b, const struct policy *p, ui
 				   struct breaker_ticket *ticket);
 
 /*
+ * breaker_refuse - count a refusal that the breaker was not asked about (forced open)
+ * Context: as breaker_admit(); wait-free.
+ */
+void breaker_refuse(struct breaker *b);
+
+/*
  * breaker_settle - report how an admitted call ended
  * @ticket: cleared, so that a second call does nothing
  *

@@ -203,6 +203,9 @@ static void fill(const struct search *q, struct state_slot *slot)
 	atomic_store_explicit(&slot->hash, q->hash, memory_order_relaxed);
 	atomic_store_explicit(&slot->used_at, q->now, memory_order_relaxed);
 	atomic_store_explicit(&slot->last_error, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->told, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->told_at, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot->traced, 0, memory_order_relaxed);
 	for (int i = 0; i < PEER_WORDS; i++)
 		atomic_store_explicit(&slot->peer[i], q->words[i], memory_order_relaxed);
 	breaker_init(&slot->breaker, q->now);

@@ -27,7 +27,10 @@ struct state_slot {
 	_Atomic uint64_t used_at; /* last admission asked, to the second or so */
 	_Atomic uint64_t last_error; /* `kind:8 | code:32` of the latest failure, for events */
 	_Atomic uint64_t peer[STATE_PEER_SIZE / 8]; /* the bytes of the text, NUL-padded */
-	uint64_t pad[3];
+	/* Refusals are told of in sums, over all processes. */
+	_Atomic uint64_t told;    /* refusals told of so far */
+	_Atomic uint64_t told_at; /* when that was */
+	_Atomic uint64_t traced;  /* generation whose first refusal has given its stack */
 	struct breaker breaker;
 } __attribute__((aligned(64)));
 

@@ -178,7 +178,6 @@ __attribute__((destructor)) static void unload(void)
 
 	if (armed && life_own_memory() && guard_enter()) {
 		stream_settle_all();
-		shared_flush();
 		guard_leave();
 	}
 	/* Other destructors still close descriptors; we have said our last word. */

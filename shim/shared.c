@@ -59,10 +59,6 @@ static uint64_t timens;
 /* This process's own notes on the slots of the newest map, by index. */
 static struct {
 	_Atomic uint64_t success_at;    /* coarse: SUCCESS_GRAIN_NS */
-	_Atomic uint64_t refused;       /* not yet reported */
-	_Atomic uint64_t reported_at;
-	_Atomic uint64_t stack_of;      /* generation whose first refusal has been traced */
-	_Atomic uint32_t verdict;
 	_Atomic uint32_t unreached;     /* address that last failed with another behind it */
 	_Atomic uint32_t given_up;      /* how often since another address was tried */
 } notes[STATE_SLOTS];
@@ -360,8 +356,6 @@ static void forget_notes(void)
 {
 	for (uint32_t i = 0; i < STATE_SLOTS; i++) {
 		atomic_store_explicit(&notes[i].success_at, 0, memory_order_relaxed);
-		atomic_store_explicit(&notes[i].refused, 0, memory_order_relaxed);
-		atomic_store_explicit(&notes[i].stack_of, 0, memory_order_relaxed);
 		atomic_store_explicit(&notes[i].unreached, 0, memory_order_relaxed);
 		atomic_store_explicit(&notes[i].given_up, 0, memory_order_relaxed);
 	}
@@ -424,8 +418,50 @@ static void name_error(struct event *e, const struct state_slot *slot)
 	e->error_code = (uint32_t) error;
 }
 
+/* Tells of the refusals since the last time, by whichever processes. */
+static void report_refusals(struct state_slot *slot, enum policy_mode mode,
+			    enum breaker_verdict verdict, bool stack)
+{
+	const uint64_t total = breaker_totals(&slot->breaker).refused;
+	const uint64_t told = atomic_exchange_explicit(&slot->told, total, memory_order_relaxed);
+	struct event e = {
+		.kind = EVENT_CALL_REJECTED,
+		.mode = (uint8_t) mode,
+		.verdict = (uint8_t) verdict,
+		.generation = generation_of(slot),
+		.n = total - told,
+	};
+
+	if (total <= told)
+		return;
+	name_event(&e, slot);
+	report_event(&e, stack);
+}
+
+/* Tells of refusals at most once a second, but at once of an opening's first. */
+static void note_refusal(struct state_slot *slot, enum policy_mode mode,
+			 enum breaker_verdict verdict, uint64_t now)
+{
+	const uint64_t generation = generation_of(slot);
+	uint64_t at = atomic_load_explicit(&slot->told_at, memory_order_relaxed);
+	uint64_t traced = atomic_load_explicit(&slot->traced, memory_order_relaxed);
+	/* One process of all says where in the program the opening first struck. */
+	const bool first = traced != generation &&
+			   atomic_compare_exchange_strong_explicit(&slot->traced, &traced,
+								   generation,
+								   memory_order_relaxed,
+								   memory_order_relaxed);
+
+	if (!first && clock_since(at, now) < SUM_NS)
+		return;
+	if (atomic_compare_exchange_strong_explicit(&slot->told_at, &at, now,
+						    memory_order_relaxed, memory_order_relaxed) ||
+	    first)
+		report_refusals(slot, mode, verdict, first);
+}
+
 struct teller {
-	const struct state_slot *slot;
+	struct state_slot *slot;
 	const struct policy *policy;
 };
 
@@ -450,48 +486,12 @@ static void on_change(void *arg, const struct breaker_change *change)
 		},
 	};
 
+	if (change->from == BREAKER_OPEN) /* the rest of what it refused */
+		report_refusals(t->slot, t->policy->mode, BREAKER_REFUSED_OPEN, false);
 	name_event(&e, t->slot);
 	if (change->to == BREAKER_OPEN)
 		name_error(&e, t->slot);
 	report_event(&e, change->to == BREAKER_OPEN);
-}
-
-static void report_refusals(const struct state_slot *slot, uint32_t index, enum policy_mode mode,
-			    bool stack)
-{
-	const uint64_t n = atomic_exchange_explicit(&notes[index].refused, 0, memory_order_relaxed);
-	struct event e = {
-		.kind = EVENT_CALL_REJECTED,
-		.mode = (uint8_t) mode,
-		.verdict = (uint8_t) atomic_load_explicit(&notes[index].verdict,
-							  memory_order_relaxed),
-		.generation = generation_of(slot),
-		.n = n,
-	};
-
-	if (n == 0)
-		return;
-	name_event(&e, slot);
-	report_event(&e, stack);
-}
-
-/* Counts a refusal, and reports the sum of them at most once a second. */
-static void note_refusal(const struct state_slot *slot, uint32_t index, enum policy_mode mode,
-			 enum breaker_verdict verdict, uint64_t now)
-{
-	const uint64_t generation = generation_of(slot);
-	uint64_t at = atomic_load_explicit(&notes[index].reported_at, memory_order_relaxed);
-	/* The first refusal of each opening says where in the program it struck. */
-	const bool first = atomic_exchange_explicit(&notes[index].stack_of, generation,
-						    memory_order_relaxed) != generation;
-
-	atomic_fetch_add_explicit(&notes[index].refused, 1, memory_order_relaxed);
-	atomic_store_explicit(&notes[index].verdict, verdict, memory_order_relaxed);
-	if (!first && clock_since(at, now) < SUM_NS)
-		return;
-	if (atomic_compare_exchange_strong_explicit(&notes[index].reported_at, &at, now,
-						    memory_order_relaxed, memory_order_relaxed))
-		report_refusals(slot, index, mode, first);
 }
 
 /* What `agentshim off|observe` said goes before what the process was started with. */
@@ -571,14 +571,16 @@ static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
 	if (f->news.created)
 		report_text(EVENT_BREAKER_CREATED, peer);
 	state_touch(f->slot, now);
-	if (f->mode != POLICY_FORCED_OPEN)
+	if (f->mode == POLICY_FORCED_OPEN)
+		breaker_refuse(&f->slot->breaker);
+	else
 		verdict = breaker_admit(&f->slot->breaker, p, now, &watch, &f->admission.ticket);
 	if (verdict == BREAKER_ADMITTED) {
 		note_address(&f->admission);
 		*ret = f->admission;
 		return SHARED_ADMITTED;
 	}
-	note_refusal(f->slot, f->admission.ref.index & (STATE_SLOTS - 1), f->mode, verdict, now);
+	note_refusal(f->slot, f->mode, verdict, now);
 	*ret_errno = p->refusal_errno;
 	return f->mode == POLICY_OBSERVE ? SHARED_UNGUARDED : SHARED_REFUSED;
 }
@@ -649,21 +651,4 @@ bool shared_succeeded_since(const struct admission *a, uint64_t then)
 {
 	return atomic_load_explicit(&notes[a->ref.index & (STATE_SLOTS - 1)].success_at,
 				    memory_order_relaxed) > then;
-}
-
-void shared_flush(void)
-{
-	if (!rcu_enter())
-		return;
-
-	const struct world *w = rcu_read(world);
-	const struct map *m = w != NULL ? &maps[w->map] : NULL;
-
-	rcu_leave();
-	if (m == NULL)
-		return;
-	for (uint32_t i = 0; i < STATE_SLOTS; i++)
-		if (atomic_load_explicit(&notes[i].refused, memory_order_relaxed) != 0)
-			report_refusals(&m->state->slots[i], i, mode_of(m, &settings->policy),
-					false);
 }

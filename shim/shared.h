@@ -69,7 +69,4 @@ bool shared_tries_next(const struct admission *a);
 /* shared_succeeded_since - did another call of this process to the same peer succeed after @then? */
 bool shared_succeeded_since(const struct admission *a, uint64_t then);
 
-/* shared_flush - report refusals not yet summed up; at exit. */
-void shared_flush(void);
-
 #endif
