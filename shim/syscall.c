@@ -5,7 +5,6 @@
  * concern us the table is kept right.
  */
 #include <fcntl.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -13,53 +12,50 @@
 
 #include "shim/close.h"
 #include "shim/dup.h"
-#include "shim/raw.h"
+#include "shim/follow.h"
 #include "shim/life.h"
+#include "shim/raw.h"
 #include "shim/real.h"
 #include "shim/socket.h"
 
-/* Calls that have a hook of their own go through it. */
-static bool forwarded(long n, const long a[6], long *ret)
+/*
+ * Calls that ask a breaker first, or have more to look at than their answer, go through
+ * their hook. Of an untracked descriptor only what may hand others out does: libc's read is
+ * a point of cancellation, syscall is not, and an allocator calls it with its lock held.
+ */
+static bool forwarded(long n, const long a[6], fds_word word, long *ret)
 {
 	switch (n) {
 	case SYS_connect:
 		*ret = connect((int) a[0], (const struct sockaddr *) a[1], (socklen_t) a[2]);
 		return true;
-	case SYS_read:
-		*ret = read((int) a[0], (void *) a[1], (size_t) a[2]);
-		return true;
-	case SYS_write:
-		*ret = write((int) a[0], (const void *) a[1], (size_t) a[2]);
-		return true;
-	case SYS_readv:
-		*ret = readv((int) a[0], (const struct iovec *) a[1], (int) a[2]);
-		return true;
-	case SYS_writev:
-		*ret = writev((int) a[0], (const struct iovec *) a[1], (int) a[2]);
-		return true;
 	case SYS_sendto:
+		if ((a[3] & MSG_FASTOPEN) == 0)
+			return false;
 		*ret = sendto((int) a[0], (const void *) a[1], (size_t) a[2], (int) a[3],
 			      (const struct sockaddr *) a[4], (socklen_t) a[5]);
 		return true;
-	case SYS_recvfrom:
-		*ret = recvfrom((int) a[0], (void *) a[1], (size_t) a[2], (int) a[3],
-				(struct sockaddr *) a[4], (socklen_t *) a[5]);
-		return true;
 	case SYS_sendmsg:
+		if ((a[2] & MSG_FASTOPEN) == 0)
+			return false;
 		*ret = sendmsg((int) a[0], (const struct msghdr *) a[1], (int) a[2]);
+		return true;
+	case SYS_sendmmsg:
+		if ((a[3] & MSG_FASTOPEN) == 0)
+			return false;
+		*ret = sendmmsg((int) a[0], (struct mmsghdr *) a[1], (unsigned) a[2], (int) a[3]);
 		return true;
 	case SYS_recvmsg:
 		*ret = recvmsg((int) a[0], (struct msghdr *) a[1], (int) a[2]);
-		return true;
-	case SYS_sendmmsg:
-		*ret = sendmmsg((int) a[0], (struct mmsghdr *) a[1], (unsigned) a[2], (int) a[3]);
 		return true;
 	case SYS_recvmmsg:
 		*ret = recvmmsg((int) a[0], (struct mmsghdr *) a[1], (unsigned) a[2], (int) a[3],
 				(struct timespec *) a[4]);
 		return true;
-	case SYS_sendfile:
-		*ret = sendfile((int) a[0], (int) a[1], (off_t *) a[2], (size_t) a[3]);
+	case SYS_readv:
+		if (word == 0)
+			return false;
+		*ret = readv((int) a[0], (const struct iovec *) a[1], (int) a[2]);
 		return true;
 	case SYS_shutdown:
 		*ret = shutdown((int) a[0], (int) a[1]);
@@ -70,6 +66,28 @@ static bool forwarded(long n, const long a[6], long *ret)
 		return true;
 	}
 	return false;
+}
+
+/* What the answer of an I/O call on a tracked descriptor says. */
+static void followed(long n, const long a[6], fds_word word, long rc)
+{
+	switch (n) {
+	case SYS_read:
+		follow_received((int) a[0], word, rc, (size_t) a[2]);
+		break;
+	case SYS_recvfrom:
+		if ((a[3] & MSG_ERRQUEUE) == 0)
+			follow_received((int) a[0], word, rc, (size_t) a[2]);
+		break;
+	case SYS_write:
+	case SYS_writev:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_sendmmsg:
+	case SYS_sendfile:
+		follow_sent((int) a[0], word, rc);
+		break;
+	}
 }
 
 static void before(long n, const long a[6])
@@ -130,10 +148,14 @@ EXPORT long syscall(long n, ...)
 		a[i] = __builtin_va_arg(args, long);
 	__builtin_va_end(args);
 
-	if (armed && forwarded(n, a, &rc))
+	const fds_word word = fds_get((int) a[0]);
+
+	if (armed && forwarded(n, a, word, &rc))
 		return rc;
 	before(n, a);
 	rc = raw_result(raw_syscall(n, a[0], a[1], a[2], a[3], a[4], a[5]));
 	after(n, a, rc);
+	if (word != 0)
+		followed(n, a, word, rc);
 	return rc;
 }
