@@ -226,9 +226,12 @@ static bool read_record(const struct record *record, uint64_t head, size_t place
 	const uint64_t age = behind(head, position_of(stamp));
 	uint64_t words[WORDS];
 
-	if ((stamp & DONE) == 0 || age == 0 || age > head)
+	if ((stamp & DONE) == 0 || age == 0)
 		return false;
-	/* The whole position, of which the stamp keeps the low bits, must lead to this place. */
+	/*
+	 * The whole position, of which the stamp keeps the low bits, must lead to this place.
+	 * A head of noise may have gone round 2^64; so does this difference.
+	 */
 	if ((head - age) % RING_RECORDS != place)
 		return false;
 	for (size_t i = 0; i < WORDS; i++)
@@ -294,8 +297,7 @@ size_t ring_read(const void *bytes, size_t size, struct event *events, size_t ma
 		const uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
 		uint64_t whole = 0;
 
-		/* Up to the head's first round; a ring that nobody used costs a look. */
-		for (size_t i = 0; i < RING_RECORDS && i < head; i++) {
+		for (size_t i = 0; i < RING_RECORDS; i++) {
 			struct event e;
 
 			if (!read_record(&ring->records[i], head, i, &e))

@@ -312,7 +312,8 @@ static void a_killed_writer_costs_one_record(void **state)
 
 			assert_true(ring_write(file, 0, &e)); /* nothing of the last is stuck */
 		}
-		assert_int_equal(read_all(), RING_RECORDS);
+		if (round % 16 == 0) /* a look costs more than all else of a round */
+			assert_int_equal(read_all(), RING_RECORDS);
 		kill_a_writer(round);
 
 		const size_t n = read_all();
@@ -329,11 +330,11 @@ static void fill(unsigned char *bytes, size_t n, unsigned seed)
 {
 	uint64_t x = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i += sizeof(x)) {
 		x ^= x << 13;
 		x ^= x >> 7;
 		x ^= x << 17;
-		bytes[i] = (unsigned char) (x >> 32);
+		memcpy(bytes + i, &x, n - i < sizeof(x) ? n - i : sizeof(x));
 	}
 }
 
