@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -131,7 +132,7 @@ static bool console_unchanged(void)
 	       st.st_ino == console.ino;
 }
 
-static void log_line(const char *line, size_t len)
+static void log_out(const char *line, size_t len)
 {
 	if (console.fd >= 0) {
 		if (console_unchanged())
@@ -148,6 +149,16 @@ static void log_line(const char *line, size_t len)
 		return;
 	put(fd, line, len);
 	(void) real.close(fd);
+}
+
+/* Cancelled in open(2) or poll(2), the thread would leave a call half ended. */
+static void log_line(const char *line, size_t len)
+{
+	int before, was;
+
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	log_out(line, len);
+	(void) pthread_setcancelstate(before, &was);
 }
 
 static bool logged(const struct event *e)

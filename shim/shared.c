@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -250,18 +252,55 @@ static bool map_files(bool may_fail)
 	return true;
 }
 
-static bool try_building(void)
+/* What building takes from the host's thread meanwhile. */
+struct calm {
+	sigset_t signals;
+	int cancellation;
+};
+
+/*
+ * Cancelled in open(2), or left by a handler's siglongjmp, the builder would never let go.
+ * Signals that answer an instruction go through: blocked, they would kill, and SIGSYS may
+ * be a sandbox's way to open files.
+ */
+static void calm_begin(struct calm *ret)
+{
+	static const int answers[] = { SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP };
+	sigset_t set;
+
+	(void) sigfillset(&set);
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++)
+		(void) sigdelset(&set, answers[i]);
+	(void) pthread_sigmask(SIG_BLOCK, &set, &ret->signals);
+	(void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ret->cancellation);
+}
+
+static void calm_end(const struct calm *c)
+{
+	int was;
+
+	(void) pthread_setcancelstate(c->cancellation, &was);
+	(void) pthread_sigmask(SIG_SETMASK, &c->signals, NULL);
+}
+
+static bool try_building(struct calm *ret)
 {
 	uint32_t no = 0;
 
-	return atomic_compare_exchange_strong_explicit(&life->building, &no, 1,
-						       memory_order_acquire,
-						       memory_order_relaxed);
+	if (atomic_load_explicit(&life->building, memory_order_relaxed) != 0)
+		return false;
+	calm_begin(ret);
+	if (atomic_compare_exchange_strong_explicit(&life->building, &no, 1, memory_order_acquire,
+						    memory_order_relaxed))
+		return true;
+	calm_end(ret);
+	return false;
 }
 
-static void done_building(void)
+static void done_building(const struct calm *c)
 {
 	atomic_store_explicit(&life->building, 0, memory_order_release);
+	calm_end(c);
 }
 
 /* Puts @next in force. @ret_old: worlds to free once their readers have left; GRAVES places. */
@@ -316,7 +355,9 @@ static void report_problems(void)
 /* The first world of this process; whoever comes second waits for it a little. */
 static void begin(void)
 {
-	for (int i = 0; !try_building(); i++) {
+	struct calm calm;
+
+	for (int i = 0; !try_building(&calm); i++) {
 		if (i == YIELDS_MAX)
 			return;
 		(void) sched_yield();
@@ -328,16 +369,17 @@ static void begin(void)
 			(void) publish(next, NULL);
 		report_problems();
 	}
-	done_building();
+	done_building(&calm);
 }
 
 /* An empty roster in place of a full one; @full is compared, never read. */
 static void renew(const struct world *full)
 {
 	struct world *old[GRAVES];
+	struct calm calm;
 	uint32_t n = 0;
 
-	if (!try_building())
+	if (!try_building(&calm))
 		return;
 	if (world == full) {
 		struct world *next = make_world();
@@ -347,7 +389,7 @@ static void renew(const struct world *full)
 			n = publish(next, old);
 		}
 	}
-	done_building();
+	done_building(&calm);
 	bury(old, n);
 }
 
@@ -367,13 +409,15 @@ static void rejoin_if_gone(uint32_t map, uint64_t now)
 	uint64_t at = atomic_load_explicit(&rejoin_at, memory_order_relaxed);
 	const struct map *m = &maps[map];
 	struct world *old[GRAVES];
+	struct calm calm;
 	uint32_t n = 0;
 
 	if (now < at || !atomic_compare_exchange_strong_explicit(&rejoin_at, &at, now + REJOIN_NS,
 								 memory_order_relaxed,
 								 memory_order_relaxed))
 		return;
-	if (m->path[0] == '\0' || !segment_gone(&m->segment, AT_FDCWD, m->path) || !try_building())
+	if (m->path[0] == '\0' || !segment_gone(&m->segment, AT_FDCWD, m->path) ||
+	    !try_building(&calm))
 		return;
 	if (map == n_maps - 1 && n_maps < MAPS && map_files(true)) {
 		struct world *next = make_world();
@@ -382,7 +426,7 @@ static void rejoin_if_gone(uint32_t map, uint64_t now)
 		if (next != NULL)
 			n = publish(next, old);
 	}
-	done_building();
+	done_building(&calm);
 	bury(old, n);
 }
 
