@@ -44,8 +44,8 @@ class Result:
 
 def read_tap(result, text):
     """Adds the subtests of TAP text (cmocka's, Python's, shell's) to result; what is planned
-    and not reported fails. cmocka writes `ok 2 # SKIP name`, so its reason is the comment
-    `# skip: reason` that went before."""
+    and not reported fails. cmocka writes `not ok 2 # SKIP name` (older ones `ok 2`), so its
+    reason is the comment `# skip: reason` that went before; without one it is a failure."""
     planned, seen, said = None, 0, ''
     for line in text.splitlines():
         plan, case, comment = PLAN.match(line), LINE.match(line), SAID.match(line)
@@ -58,7 +58,7 @@ def read_tap(result, text):
         elif case:
             seen += 1
             name = case[3] or f'subtest {case[2] or seen}'
-            if case[4] and not case[1]:
+            if case[4] and (said or not case[1]):
                 result.skip(case[5] if said and not case[3] else name, said or case[5])
             elif case[1]:
                 result.fail(name, 'not ok')
