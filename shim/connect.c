@@ -102,6 +102,8 @@ EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 		return real.connect(fd, addr, len);
 
 	const enum gate gate = connect_gate(fd, addr, len, &refusal);
+	/* Now: when libc returns, another thread may have closed the number and used it again. */
+	const fds_word word = gate == GATE_FOLLOW ? fds_get(fd) : 0;
 
 	guard_leave();
 	if (gate == GATE_REFUSE) {
@@ -112,12 +114,10 @@ EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 
 	const int rc = real.connect(fd, addr, len);
 
-	if (gate == GATE_FOLLOW && guard_enter()) {
+	if (word != 0 && guard_enter()) {
 		const int error = errno;
-		const fds_word word = fds_get(fd);
 
-		if (word != 0)
-			stream_connected(fd, word, rc, error);
+		stream_connected(fd, word, rc, error);
 		guard_leave();
 		errno = error;
 	}

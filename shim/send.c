@@ -72,33 +72,33 @@ extern __typeof__(send) __send __attribute__((alias("send"), visibility("default
  * Fast Open connects and sends in one call. EINPROGRESS: the SYN is out without data, the
  * connection is under way; anything else that fails is the outcome of the connect.
  */
-static bool fast_open_refused(int fd, const struct sockaddr *addr, socklen_t len, bool *ret_follow)
+static bool fast_open_refused(int fd, const struct sockaddr *addr, socklen_t len,
+			      fds_word *ret_follow)
 {
 	const int before = errno;
 	int refusal = 0;
 
-	*ret_follow = false;
+	*ret_follow = 0;
 	if (!armed || !life_own_memory() || !guard_enter())
 		return false;
 
 	const enum gate gate = connect_gate(fd, addr, len, &refusal);
 
+	/* As in connect(): the word of this call, whoever has the number when it is over. */
+	*ret_follow = gate == GATE_FOLLOW ? fds_get(fd) : 0;
 	guard_leave();
-	*ret_follow = gate == GATE_FOLLOW;
 	errno = gate == GATE_REFUSE ? refusal : before;
 	return gate == GATE_REFUSE;
 }
 
-static void fast_open_done(int fd, ssize_t rc)
+static void fast_open_done(int fd, fds_word word, ssize_t rc)
 {
 	const int error = errno;
 
 	if (guard_enter()) {
-		const fds_word word = fds_get(fd);
-
-		if (word != 0 && rc < 0)
+		if (rc < 0)
 			stream_connected(fd, word, -1, error);
-		else if (word != 0)
+		else
 			stream_sent(fd, word, rc, error);
 		guard_leave();
 	}
@@ -109,15 +109,15 @@ static FOLLOWED ssize_t sendto_followed(int fd, const void *buf, size_t len, int
 					const struct sockaddr *addr, socklen_t addr_len,
 					fds_word word)
 {
-	bool follow = false;
+	fds_word follow = 0;
 
 	if ((flags & MSG_FASTOPEN) != 0 && fast_open_refused(fd, addr, addr_len, &follow))
 		return -1;
 
 	const ssize_t rc = real.sendto(fd, buf, len, flags, addr, addr_len);
 
-	if (follow)
-		fast_open_done(fd, rc);
+	if (follow != 0)
+		fast_open_done(fd, follow, rc);
 	else if (word != 0)
 		follow_sent(fd, word, rc);
 	return rc;
@@ -135,7 +135,7 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const stru
 
 static FOLLOWED ssize_t sendmsg_followed(int fd, const struct msghdr *msg, int flags, fds_word word)
 {
-	bool follow = false;
+	fds_word follow = 0;
 
 	if ((flags & MSG_FASTOPEN) != 0 && msg != NULL &&
 	    fast_open_refused(fd, msg->msg_name, msg->msg_namelen, &follow))
@@ -143,8 +143,8 @@ static FOLLOWED ssize_t sendmsg_followed(int fd, const struct msghdr *msg, int f
 
 	const ssize_t rc = real.sendmsg(fd, msg, flags);
 
-	if (follow)
-		fast_open_done(fd, rc);
+	if (follow != 0)
+		fast_open_done(fd, follow, rc);
 	else if (word != 0)
 		follow_sent(fd, word, rc);
 	return rc;
@@ -162,7 +162,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 {
 	const fds_word word = fds_get(fd);
-	bool follow;
+	fds_word follow;
 
 	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1))
 		return real.sendmmsg(fd, msgs, n, flags);
@@ -173,8 +173,8 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 
 		const int rc = real.sendmmsg(fd, msgs, n, flags);
 
-		if (follow)
-			fast_open_done(fd, rc);
+		if (follow != 0)
+			fast_open_done(fd, follow, rc);
 		return rc;
 	}
 
