@@ -42,7 +42,13 @@ EXPORT int close(int fd)
 	return real.close(fd);
 }
 
-extern __typeof__(close) __close __attribute__((alias("close"), visibility("default")));
+int __close(int fd);
+
+EXPORT int __close(int fd)
+{
+	close_leaving(fd);
+	return real.__close(fd);
+}
 
 void close_range_leaving(unsigned first, unsigned last, int flags)
 {

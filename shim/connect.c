@@ -93,13 +93,14 @@ enum gate connect_gate(int fd, const struct sockaddr *addr, socklen_t len, int *
  * the ticket stays with the descriptor: SO_ERROR, the first byte, an error or close settle it.
  * Context: as connect(2), any thread; no malloc, no stdio, nothing held across the real call.
  */
-EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+static int connect_by(int (*next)(int, const struct sockaddr *, socklen_t), int fd,
+		      const struct sockaddr *addr, socklen_t len)
 {
 	const int before = errno;
 	int refusal = 0;
 
 	if (!armed || !life_own_memory() || !guard_enter())
-		return real.connect(fd, addr, len);
+		return next(fd, addr, len);
 
 	const enum gate gate = connect_gate(fd, addr, len, &refusal);
 	/* Now: when libc returns, another thread may have closed the number and used it again. */
@@ -112,7 +113,7 @@ EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	}
 	errno = before;
 
-	const int rc = real.connect(fd, addr, len);
+	const int rc = next(fd, addr, len);
 
 	if (word != 0 && guard_enter()) {
 		const int error = errno;
@@ -124,7 +125,17 @@ EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return rc;
 }
 
-extern __typeof__(connect) __connect __attribute__((alias("connect"), visibility("default")));
+EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return connect_by(real.connect, fd, addr, len);
+}
+
+int __connect(int fd, const struct sockaddr *addr, socklen_t len);
+
+EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return connect_by(real.__connect, fd, addr, len);
+}
 
 /* Reading SO_ERROR clears it, so we look at what the program reads and never read ourselves. */
 EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)

@@ -57,8 +57,17 @@ EXPORT int dup2(int fd, int to)
 	return rc;
 }
 
-extern __typeof__(dup2) __dup2
-	__attribute__((alias("dup2"), visibility("default"), nothrow, leaf));
+int __dup2(int fd, int to);
+
+EXPORT int __dup2(int fd, int to)
+{
+	dup_landing(fd, to, 0);
+
+	const int rc = real.__dup2(fd, to);
+
+	dup_made(fd, rc);
+	return rc;
+}
 
 EXPORT int dup3(int fd, int to, int flags)
 {
@@ -70,6 +79,15 @@ EXPORT int dup3(int fd, int to, int flags)
 	return rc;
 }
 
+static int fcntl_by(int (*next)(int, int, ...), int fd, int command, void *arg)
+{
+	const int rc = next(fd, command, arg);
+
+	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+		dup_made(fd, rc);
+	return rc;
+}
+
 /* The third argument may be an int, a long, a pointer or missing: it is passed on as it came. */
 EXPORT int fcntl(int fd, int command, ...)
 {
@@ -78,13 +96,19 @@ EXPORT int fcntl(int fd, int command, ...)
 	__builtin_va_start(args, command);
 	void *arg = __builtin_va_arg(args, void *);
 	__builtin_va_end(args);
-
-	const int rc = real.fcntl(fd, command, arg);
-
-	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
-		dup_made(fd, rc);
-	return rc;
+	return fcntl_by(real.fcntl, fd, command, arg);
 }
 
 extern __typeof__(fcntl) fcntl64 __attribute__((alias("fcntl"), visibility("default")));
-extern __typeof__(fcntl) __fcntl __attribute__((alias("fcntl"), visibility("default")));
+
+int __fcntl(int fd, int command, ...);
+
+EXPORT int __fcntl(int fd, int command, ...)
+{
+	__builtin_va_list args;
+
+	__builtin_va_start(args, command);
+	void *arg = __builtin_va_arg(args, void *);
+	__builtin_va_end(args);
+	return fcntl_by(real.__fcntl, fd, command, arg);
+}

@@ -247,6 +247,7 @@ static int late_gethostbyname2_r(const char *host, int family, struct hostent *e
 
 struct real real = {
 	.connect = raw_connect,
+	.__connect = raw_connect,
 	.getsockopt = raw_getsockopt,
 	.shutdown = raw_shutdown,
 	.socket = raw_socket,
@@ -254,10 +255,12 @@ struct real real = {
 	.accept = raw_accept,
 	.accept4 = raw_accept4,
 	.send = raw_send,
+	.__send = raw_send,
 	.sendto = raw_sendto,
 	.sendmsg = raw_sendmsg,
 	.sendmmsg = raw_sendmmsg,
 	.write = raw_write,
+	.__write = raw_write,
 	.writev = raw_writev,
 	.sendfile = raw_sendfile,
 	.recv = raw_recv,
@@ -265,17 +268,21 @@ struct real real = {
 	.recvmsg = raw_recvmsg,
 	.recvmmsg = raw_recvmmsg,
 	.read = raw_read,
+	.__read = raw_read,
 	.readv = raw_readv,
 	.recv_chk = raw_recv_chk,
 	.recvfrom_chk = raw_recvfrom_chk,
 	.read_chk = raw_read_chk,
 	.close = raw_close,
+	.__close = raw_close,
 	.close_range = raw_close_range,
 	.closefrom = raw_closefrom,
 	.dup = raw_dup,
 	.dup2 = raw_dup2,
+	.__dup2 = raw_dup2,
 	.dup3 = raw_dup3,
 	.fcntl = raw_fcntl,
+	.__fcntl = raw_fcntl,
 	.fclose = late_fclose,
 	.freopen = late_freopen,
 	.getaddrinfo = late_getaddrinfo,
@@ -289,7 +296,7 @@ struct real real = {
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char _end[] __attribute__((visibility("hidden")));
 
-static bool ours(const void *address)
+bool real_is_ours(const void *address)
 {
 	return (const char *) address >= __ehdr_start && (const char *) address < _end;
 }
@@ -303,6 +310,7 @@ bool real_fill(void)
 	} rows[] = {
 #define ROW(field, name) { &found.field, name }
 		ROW(connect, "connect"),
+		ROW(__connect, "__connect"),
 		ROW(getsockopt, "getsockopt"),
 		ROW(shutdown, "shutdown"),
 		ROW(socket, "socket"),
@@ -310,10 +318,12 @@ bool real_fill(void)
 		ROW(accept, "accept"),
 		ROW(accept4, "accept4"),
 		ROW(send, "send"),
+		ROW(__send, "__send"),
 		ROW(sendto, "sendto"),
 		ROW(sendmsg, "sendmsg"),
 		ROW(sendmmsg, "sendmmsg"),
 		ROW(write, "write"),
+		ROW(__write, "__write"),
 		ROW(writev, "writev"),
 		ROW(sendfile, "sendfile"),
 		ROW(recv, "recv"),
@@ -321,17 +331,21 @@ bool real_fill(void)
 		ROW(recvmsg, "recvmsg"),
 		ROW(recvmmsg, "recvmmsg"),
 		ROW(read, "read"),
+		ROW(__read, "__read"),
 		ROW(readv, "readv"),
 		ROW(recv_chk, "__recv_chk"),
 		ROW(recvfrom_chk, "__recvfrom_chk"),
 		ROW(read_chk, "__read_chk"),
 		ROW(close, "close"),
+		ROW(__close, "__close"),
 		ROW(close_range, "close_range"),
 		ROW(closefrom, "closefrom"),
 		ROW(dup, "dup"),
 		ROW(dup2, "dup2"),
+		ROW(__dup2, "__dup2"),
 		ROW(dup3, "dup3"),
 		ROW(fcntl, "fcntl"),
+		ROW(__fcntl, "__fcntl"),
 		ROW(fclose, "fclose"),
 		ROW(freopen, "freopen"),
 		ROW(getaddrinfo, "getaddrinfo"),
@@ -348,7 +362,7 @@ bool real_fill(void)
 		void *address = dlsym(RTLD_NEXT, rows[i].name);
 
 		/* A library that re-exports our name would send us round in circles. */
-		if (address == NULL || ours(address))
+		if (address == NULL || real_is_ours(address))
 			return false;
 		memcpy(rows[i].to, &address, sizeof(address));
 	}

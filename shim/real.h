@@ -13,8 +13,13 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+/*
+ * libc has some functions under two names. Each hook asks for the one it was called by: a
+ * library between us and libc may have one name of them and call the other.
+ */
 struct real {
 	int (*connect)(int, const struct sockaddr *, socklen_t);
+	int (*__connect)(int, const struct sockaddr *, socklen_t);
 	int (*getsockopt)(int, int, int, void *, socklen_t *);
 	int (*shutdown)(int, int);
 	int (*socket)(int, int, int);
@@ -23,10 +28,12 @@ struct real {
 	int (*accept4)(int, struct sockaddr *, socklen_t *, int);
 
 	ssize_t (*send)(int, const void *, size_t, int);
+	ssize_t (*__send)(int, const void *, size_t, int);
 	ssize_t (*sendto)(int, const void *, size_t, int, const struct sockaddr *, socklen_t);
 	ssize_t (*sendmsg)(int, const struct msghdr *, int);
 	int (*sendmmsg)(int, struct mmsghdr *, unsigned, int);
 	ssize_t (*write)(int, const void *, size_t);
+	ssize_t (*__write)(int, const void *, size_t);
 	ssize_t (*writev)(int, const struct iovec *, int);
 	ssize_t (*sendfile)(int, int, off_t *, size_t);
 
@@ -35,18 +42,22 @@ struct real {
 	ssize_t (*recvmsg)(int, struct msghdr *, int);
 	int (*recvmmsg)(int, struct mmsghdr *, unsigned, int, struct timespec *);
 	ssize_t (*read)(int, void *, size_t);
+	ssize_t (*__read)(int, void *, size_t);
 	ssize_t (*readv)(int, const struct iovec *, int);
 	ssize_t (*recv_chk)(int, void *, size_t, size_t, int);
 	ssize_t (*recvfrom_chk)(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
 	ssize_t (*read_chk)(int, void *, size_t, size_t);
 
 	int (*close)(int);
+	int (*__close)(int);
 	int (*close_range)(unsigned, unsigned, int);
 	void (*closefrom)(int);
 	int (*dup)(int);
 	int (*dup2)(int, int);
+	int (*__dup2)(int, int);
 	int (*dup3)(int, int, int);
 	int (*fcntl)(int, int, ...);
+	int (*__fcntl)(int, int, ...);
 	int (*fclose)(FILE *);
 	FILE *(*freopen)(const char *, const char *, FILE *);
 
@@ -69,5 +80,8 @@ extern struct real real;
  * Context: once at load; uses dlsym.
  */
 bool real_fill(void);
+
+/* real_is_ours - does @address lie in this object? */
+bool real_is_ours(const void *address);
 
 #endif

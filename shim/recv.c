@@ -8,9 +8,10 @@
 #include "shim/real.h"
 #include "shim/socket.h"
 
-static FOLLOWED ssize_t read_followed(int fd, void *buf, size_t len, fds_word word)
+static FOLLOWED ssize_t read_followed(ssize_t (*next)(int, void *, size_t), int fd, void *buf,
+				      size_t len, fds_word word)
 {
-	const ssize_t rc = real.read(fd, buf, len);
+	const ssize_t rc = next(fd, buf, len);
 
 	follow_received(fd, word, rc, len);
 	return rc;
@@ -22,10 +23,19 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 
 	if (__builtin_expect(word == 0, 1))
 		return real.read(fd, buf, len);
-	return read_followed(fd, buf, len, word);
+	return read_followed(real.read, fd, buf, len, word);
 }
 
-extern __typeof__(read) __read __attribute__((alias("read"), visibility("default")));
+ssize_t __read(int fd, void *buf, size_t len);
+
+EXPORT ssize_t __read(int fd, void *buf, size_t len)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.__read(fd, buf, len);
+	return read_followed(real.__read, fd, buf, len, word);
+}
 
 static size_t room(const struct iovec *iov, size_t n)
 {

@@ -13,9 +13,10 @@
 #include "shim/follow.h"
 #include "shim/real.h"
 
-static FOLLOWED ssize_t write_followed(int fd, const void *buf, size_t len, fds_word word)
+static FOLLOWED ssize_t write_followed(ssize_t (*next)(int, const void *, size_t), int fd,
+				       const void *buf, size_t len, fds_word word)
 {
-	const ssize_t rc = real.write(fd, buf, len);
+	const ssize_t rc = next(fd, buf, len);
 
 	follow_sent(fd, word, rc);
 	return rc;
@@ -27,10 +28,19 @@ EXPORT ssize_t write(int fd, const void *buf, size_t len)
 
 	if (__builtin_expect(word == 0, 1))
 		return real.write(fd, buf, len);
-	return write_followed(fd, buf, len, word);
+	return write_followed(real.write, fd, buf, len, word);
 }
 
-extern __typeof__(write) __write __attribute__((alias("write"), visibility("default")));
+ssize_t __write(int fd, const void *buf, size_t len);
+
+EXPORT ssize_t __write(int fd, const void *buf, size_t len)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.__write(fd, buf, len);
+	return write_followed(real.__write, fd, buf, len, word);
+}
 
 static FOLLOWED ssize_t writev_followed(int fd, const struct iovec *iov, int n, fds_word word)
 {
@@ -49,9 +59,10 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 	return writev_followed(fd, iov, n, word);
 }
 
-static FOLLOWED ssize_t send_followed(int fd, const void *buf, size_t len, int flags, fds_word word)
+static FOLLOWED ssize_t send_followed(ssize_t (*next)(int, const void *, size_t, int), int fd,
+				      const void *buf, size_t len, int flags, fds_word word)
 {
-	const ssize_t rc = real.send(fd, buf, len, flags);
+	const ssize_t rc = next(fd, buf, len, flags);
 
 	follow_sent(fd, word, rc);
 	return rc;
@@ -63,10 +74,19 @@ EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 
 	if (__builtin_expect(word == 0, 1))
 		return real.send(fd, buf, len, flags);
-	return send_followed(fd, buf, len, flags, word);
+	return send_followed(real.send, fd, buf, len, flags, word);
 }
 
-extern __typeof__(send) __send __attribute__((alias("send"), visibility("default")));
+ssize_t __send(int fd, const void *buf, size_t len, int flags);
+
+EXPORT ssize_t __send(int fd, const void *buf, size_t len, int flags)
+{
+	const fds_word word = fds_get(fd);
+
+	if (__builtin_expect(word == 0, 1))
+		return real.__send(fd, buf, len, flags);
+	return send_followed(real.__send, fd, buf, len, flags, word);
+}
 
 /*
  * Fast Open connects and sends in one call. EINPROGRESS: the SYN is out without data, the
