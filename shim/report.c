@@ -232,7 +232,8 @@ void report_event(struct event *e, bool stack)
 
 void report_text(enum event_kind kind, const char *text)
 {
-	struct event e = { .kind = kind };
+	/* A created breaker is often all that tells the mode of a process: `status` reads it. */
+	struct event e = { .kind = kind, .mode = (uint8_t) settings->policy.mode };
 	struct text t = text_in(e.text, sizeof(e.text));
 
 	text_add(&t, text);

@@ -13,6 +13,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -601,6 +602,16 @@ def run_says_what_settings_are_not_understood(p):
     assert b'do nothing' in p.tool('run', 'true', env=p.env(AGENTSHIM_DISABLE='1')).stderr
 
 
+def the_mode_of_a_running_service_is_shown(p):
+    needs_a_plain_shim()
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        code = f'import socket; socket.create_connection(("127.0.0.1", {server.getsockname()[1]}))'
+        p.ok('run', sys.executable, '-c', code, env=p.env(AGENTSHIM_MODE='observe'))
+    service, = p.json()['services']
+    assert [e['event'] for e in service['events']] == ['breaker_created']
+    assert service['mode'] == 'observe', service
+
+
 def run_ends_as_env_does_without_a_command(p):
     needs_a_plain_shim()
     plain = p.write('plain', b'text', 0o644)
@@ -739,6 +750,7 @@ CASES = [
     a_full_disk_is_no_success,
     run_sets_the_preload_and_becomes_the_command,
     run_says_what_settings_are_not_understood,
+    the_mode_of_a_running_service_is_shown,
     run_ends_as_env_does_without_a_command,
     run_refuses_what_the_loader_would_leave_out,
     run_refuses_privileged_programs,
