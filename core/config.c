@@ -358,6 +358,17 @@ static bool set_key(const struct key *key, struct span value, struct policy *p)
 	return copied(value, text, sizeof(text)) && key->parse(key, text, field_of(p, key));
 }
 
+const char *config_source_name(enum config_source source)
+{
+	static const char *const names[] = {
+		[CONFIG_BUILT_IN] = "built in",
+		[CONFIG_ENVIRONMENT] = "environment",
+		[CONFIG_RULE] = "rule",
+	};
+
+	return (size_t) source < sizeof(names) / sizeof(names[0]) ? names[source] : "unknown";
+}
+
 const char *config_key_name(enum config_key key)
 {
 	return (size_t) key < CONFIG_KEYS ? keys[key].name : "unknown";

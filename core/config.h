@@ -132,6 +132,9 @@ bool config_wants(const struct config *c, const struct config_peer *peer);
 struct policy config_policy(const struct config *c, const struct config_peer *peer,
 			    enum config_source ret_sources[CONFIG_KEYS]);
 
+/* "built in", "environment", "rule"; never NULL */
+const char *config_source_name(enum config_source source);
+
 /*
  * config_key_name - the key as rules write it ("timeout"); the environment's is AGENTSHIM_
  * and capitals

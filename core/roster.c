@@ -45,7 +45,7 @@ static void fill(struct roster_entry *e, uint64_t hash, const char *peer, const 
 		 const struct config_peer *who)
 {
 	e->hash = hash;
-	e->policy = config_policy(c, who, NULL);
+	e->policy = config_policy(c, who, e->sources);
 	e->wanted = config_wants(c, who);
 	(void) strncpy(e->peer, peer, sizeof(e->peer) - 1); /* zero-filled before */
 }
@@ -104,5 +104,8 @@ struct state_slot *roster_slot(struct roster_entry *e, struct state *s,
 	atomic_store_explicit(&e->ref,
 			      (uint64_t) ret_found->ref.index << 32 | ret_found->ref.incarnation,
 			      memory_order_relaxed);
-	return state_slot(s, *ret_ref);
+	slot = state_slot(s, *ret_ref);
+	if (slot != NULL)
+		state_put_settings(slot, &e->policy, e->sources);
+	return slot;
 }

@@ -21,6 +21,7 @@ struct roster_entry {
 	uint64_t hash;           /* state_peer_hash() of @peer */
 	bool wanted;             /* AGENTSHIM_PEERS lets it be guarded, and its mode is not off */
 	struct policy policy;    /* in force for it */
+	enum config_source sources[CONFIG_KEYS]; /* of @policy's values */
 	_Atomic uint64_t ref;    /* struct state_ref as `index:32 | incarnation:32`; 0: none */
 	_Atomic uint64_t retry_at; /* without a slot: not to be sought before this instant */
 	char peer[STATE_PEER_SIZE];

@@ -17,7 +17,8 @@
 #define NS_SHIFT         46
 #define NS_MASK          UINT64_C(0x3ffff)
 
-#define PEER_WORDS (STATE_PEER_SIZE / 8)
+#define PEER_WORDS     (STATE_PEER_SIZE / 8)
+#define SETTINGS_WORDS 6
 
 /*
  * A slot takes a microsecond to write: who yields this often in one search has met stopped
@@ -26,6 +27,7 @@
 #define YIELDS_MAX 64
 #define CLAIMS_MAX 8
 
+_Static_assert(2 * CONFIG_KEYS <= 32, "two bits tell where each setting came from");
 _Static_assert((STATE_SLOTS & (STATE_SLOTS - 1)) == 0, "indexes are masked");
 
 uint64_t state_peer_hash(const char *peer)
@@ -206,6 +208,8 @@ static void fill(const struct search *q, struct state_slot *slot)
 	atomic_store_explicit(&slot->told, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->told_at, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot->traced, 0, memory_order_relaxed);
+	for (int i = 0; i < SETTINGS_WORDS; i++)
+		atomic_store_explicit(&slot->settings[i], 0, memory_order_relaxed);
 	for (int i = 0; i < PEER_WORDS; i++)
 		atomic_store_explicit(&slot->peer[i], q->words[i], memory_order_relaxed);
 	breaker_init(&slot->breaker, q->now);
@@ -316,6 +320,52 @@ struct state_slot *state_slot(struct state *s, struct state_ref ref)
 	const uint64_t stamp = atomic_load_explicit(&slot->stamp, memory_order_acquire);
 
 	return (stamp & INCARNATION_MASK) == ref.incarnation ? slot : NULL;
+}
+
+void state_put_settings(struct state_slot *slot, const struct policy *p,
+			const enum config_source sources[CONFIG_KEYS])
+{
+	uint64_t small = (uint64_t) p->mode << 16 | (uint16_t) p->refusal_errno;
+
+	for (int key = 0; key < CONFIG_KEYS; key++)
+		small |= (uint64_t) sources[key] << (32 + 2 * key);
+
+	const uint64_t words[SETTINGS_WORDS] = {
+		p->interval_ns,
+		p->timeout_ns,
+		p->probe_timeout_ns,
+		p->patience_ns,
+		(uint64_t) p->max_requests << 32 | p->consecutive_failures,
+		small,
+	};
+
+	for (int i = 0; i < SETTINGS_WORDS; i++)
+		atomic_store_explicit(&slot->settings[i], words[i], memory_order_relaxed);
+}
+
+bool state_settings(const struct state_slot *slot, struct policy *ret,
+		    enum config_source ret_sources[CONFIG_KEYS])
+{
+	uint64_t words[SETTINGS_WORDS];
+
+	for (int i = 0; i < SETTINGS_WORDS; i++)
+		words[i] = atomic_load_explicit(&slot->settings[i], memory_order_relaxed);
+	*ret = (struct policy) {
+		.interval_ns = words[0],
+		.timeout_ns = words[1],
+		.probe_timeout_ns = words[2],
+		.patience_ns = words[3],
+		.max_requests = (uint32_t) (words[4] >> 32),
+		.consecutive_failures = (uint32_t) words[4],
+		.refusal_errno = (uint16_t) words[5],
+		.mode = (enum policy_mode) (words[5] >> 16 & 0xffff),
+	};
+	for (int key = 0; key < CONFIG_KEYS; key++) {
+		ret_sources[key] = (enum config_source) (words[5] >> (32 + 2 * key) & 3);
+		if (ret_sources[key] > CONFIG_RULE)
+			return false;
+	}
+	return ret->timeout_ns != 0 && ret->mode <= POLICY_FORCED_CLOSED;
 }
 
 void state_touch(struct state_slot *slot, uint64_t now)

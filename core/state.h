@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "core/breaker.h"
+#include "core/config.h"
 
 #define STATE_LAYOUT    1
 #define STATE_SLOTS     512
@@ -31,6 +32,7 @@ struct state_slot {
 	_Atomic uint64_t told;    /* refusals told of so far */
 	_Atomic uint64_t told_at; /* when that was */
 	_Atomic uint64_t traced;  /* generation whose first refusal has given its stack */
+	_Atomic uint64_t settings[6]; /* see state_put_settings() */
 	struct breaker breaker;
 } __attribute__((aligned(64)));
 
@@ -79,6 +81,21 @@ bool state_find(struct state *s, const char *peer, const struct state_writer *wr
  * The answer may be out of date at once: generations keep late results harmless (breaker.h).
  */
 struct state_slot *state_slot(struct state *s, struct state_ref ref);
+
+/*
+ * state_put_settings - note what a process guards the peer by; for people to look at
+ * Processes of one service may be set differently: the one that met the peer last is shown.
+ * Context: as state_find().
+ */
+void state_put_settings(struct state_slot *slot, const struct policy *p,
+			const enum config_source sources[CONFIG_KEYS]);
+
+/*
+ * state_settings - what was noted; of the policy only what the keys of config.h name
+ * Returns false when nothing was, or when it is noise.
+ */
+bool state_settings(const struct state_slot *slot, struct policy *ret,
+		    enum config_source ret_sources[CONFIG_KEYS]);
 
 /* state_touch - say that the slot is in use; writes at most once a second. */
 void state_touch(struct state_slot *slot, uint64_t now);

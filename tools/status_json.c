@@ -70,6 +70,22 @@ static void put_times(FILE *f, const struct view *v, uint64_t now)
 	put_ms(f, ",\"last_used_ms\":", clock_since(v->used_at, now));
 }
 
+static void put_settings(FILE *f, const struct view *v)
+{
+	(void) fputs(",\"settings\":{", f);
+	for (int key = 0; key < CONFIG_KEYS; key++) {
+		char value[64];
+
+		(void) config_key_text(&v->policy, (enum config_key) key, value, sizeof(value));
+		(void) fprintf(f, "%s\"%s\":{", key > 0 ? "," : "",
+			       config_key_name((enum config_key) key));
+		put_string(f, "\"value\":", value);
+		put_string(f, ",\"from\":", config_source_name(v->sources[key]));
+		(void) fputs("}", f);
+	}
+	(void) fputs("}", f);
+}
+
 static void put_breaker(FILE *f, const struct view *v, bool timed, uint64_t now)
 {
 	char error[32];
@@ -96,6 +112,8 @@ static void put_breaker(FILE *f, const struct view *v, bool timed, uint64_t now)
 	put_u64(f, ",\"probes_lost\":", v->totals.probes_lost);
 	(void) fputs("}", f);
 	put_changes(f, v);
+	if (v->set)
+		put_settings(f, v);
 	(void) fputs("}", f);
 }
 

@@ -178,6 +178,36 @@ static void put_why(struct page *p, const struct view *v)
 	    error, v->totals.probes_lost > 0 ? ", probes were lost" : "");
 }
 
+/* The settings that somebody chose, as many on a line as fit. */
+static void put_settings(struct page *p, const struct view *v)
+{
+	char line[WIDTH - 3], one[WIDTH - 3];
+	struct text t = text_in(line, sizeof(line));
+
+	for (int key = 0; v->set && key < CONFIG_KEYS; key++) {
+		char value[40];
+		struct text o = text_in(one, sizeof(one));
+
+		if (v->sources[key] == CONFIG_BUILT_IN)
+			continue;
+		(void) config_key_text(&v->policy, (enum config_key) key, value, sizeof(value));
+		text_add(&o, config_key_name((enum config_key) key));
+		text_add(&o, " ");
+		text_add(&o, value);
+		text_add(&o, " (");
+		text_add(&o, config_source_name(v->sources[key]));
+		text_add(&o, ")");
+		if (t.used > 0 && t.used + 2 + o.used >= sizeof(line)) {
+			put(p, "    %s", line);
+			t = text_in(line, sizeof(line));
+		}
+		text_add(&t, t.used > 0 ? ", " : "");
+		text_add(&t, one);
+	}
+	if (t.used > 0)
+		put(p, "    %s", line);
+}
+
 static void put_breakers(struct page *p, const struct shelf_service *s)
 {
 	struct view *const views = take(STATE_SLOTS, sizeof(*views));
@@ -191,6 +221,7 @@ static void put_breakers(struct page *p, const struct shelf_service *s)
 	for (size_t i = 0; i < n; i++) {
 		put_row(p, s, &views[i]);
 		put_why(p, &views[i]);
+		put_settings(p, &views[i]);
 	}
 	free(views);
 }

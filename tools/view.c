@@ -67,6 +67,7 @@ static void look(const struct shelf_service *s, const struct state_slot *slot, s
 		for (int to = 0; to < BREAKER_STATES; to++)
 			v->changes[from][to] = breaker_changes(b, (enum breaker_state) from,
 							       (enum breaker_state) to);
+	v->set = state_settings(slot, &v->policy, v->sources);
 	v->opened = v->state == BREAKER_OPEN ? find_opening(s, v) : NULL;
 }
 
@@ -95,12 +96,13 @@ size_t view_breakers(const struct shelf_service *s, struct view *views)
 
 bool view_retry(const struct view *v, uint64_t now, uint64_t *ret_ns)
 {
-	if (v->opened == NULL)
+	if (v->state != BREAKER_OPEN || (v->opened == NULL && !v->set))
 		return false;
 
+	const uint64_t open_ns = v->opened != NULL ? v->opened->open_ns : v->policy.timeout_ns;
 	const uint64_t gone = clock_since(v->since, now);
 
-	*ret_ns = gone < v->opened->open_ns ? v->opened->open_ns - gone : 0;
+	*ret_ns = gone < open_ns ? open_ns - gone : 0;
 	return true;
 }
 

@@ -22,6 +22,9 @@ struct view {
 	uint8_t error_kind;         /* enum event_error */
 	uint32_t error_code;
 	uint32_t changes[BREAKER_STATES][BREAKER_STATES];
+	bool set;                   /* are the next two known? */
+	struct policy policy;       /* of the process that met the peer last */
+	enum config_source sources[CONFIG_KEYS];
 	const struct event *opened; /* the change that opened it; NULL when open no more, or
 				     * when its record has been overwritten */
 };

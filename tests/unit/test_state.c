@@ -514,10 +514,45 @@ static void control_characters_are_not_shown(void **state)
 	assert_string_equal(peer, "a?[31m???:1");
 }
 
+static void settings_are_shown_as_they_were_noted(void **state)
+{
+	struct policy p = policy_product(), seen;
+	enum config_source sources[CONFIG_KEYS], seen_sources[CONFIG_KEYS];
+	struct state_found found;
+
+	(void) state;
+	assert_true(find("payments:443", NOW, &found));
+
+	struct state_slot *slot = state_slot(table, found.ref);
+
+	assert_false(state_settings(slot, &seen, seen_sources));
+	p.probe_timeout_ns = 4 * NS_PER_S;
+	p.max_requests = POLICY_MAX_REQUESTS_MAX;
+	p.consecutive_failures = 1000000;
+	p.refusal_errno = EHOSTUNREACH;
+	p.mode = POLICY_FORCED_CLOSED;
+	for (int key = 0; key < CONFIG_KEYS; key++)
+		sources[key] = (enum config_source) (key % (CONFIG_RULE + 1));
+	state_put_settings(slot, &p, sources);
+	assert_true(state_settings(slot, &seen, seen_sources));
+	assert_memory_equal(sources, seen_sources, sizeof(sources));
+	for (int key = 0; key < CONFIG_KEYS; key++) {
+		char put[64], got[64];
+
+		(void) config_key_text(&p, (enum config_key) key, put, sizeof(put));
+		(void) config_key_text(&seen, (enum config_key) key, got, sizeof(got));
+		assert_string_equal(put, got);
+	}
+	/* A source or a mode that there is none of: noise. */
+	atomic_store(&slot->settings[5], UINT64_MAX);
+	assert_false(state_settings(slot, &seen, seen_sources));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, drop)
+		TEST(settings_are_shown_as_they_were_noted),
 		TEST(the_first_search_creates_and_the_next_finds),
 		TEST(peers_of_any_length_are_told_apart),
 		TEST(a_full_table_says_so_and_counts),
