@@ -97,7 +97,8 @@ static ssize_t raw_recvmsg(int fd, struct msghdr *msg, int flags)
 	return RAW(SYS_recvmsg, fd, msg, flags, 0, 0, 0);
 }
 
-static int raw_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout)
+static int raw_recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags,
+			struct timespec *timeout)
 {
 	return (int) RAW(SYS_recvmmsg, fd, msgs, n, flags, timeout, 0);
 }

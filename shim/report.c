@@ -143,7 +143,8 @@ static void log_out(const char *line, size_t len)
 		return;
 	/* Opened for each line: a guest keeps no descriptor. Lines are rare by design. */
 	const int fd = open(settings->log,
-			    O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0640);
+			    O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_NONBLOCK | O_CLOEXEC,
+			    0640);
 
 	if (fd < 0)
 		return;

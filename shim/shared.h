@@ -66,7 +66,7 @@ void shared_settle(struct admission *a, enum breaker_outcome outcome, int error,
  */
 bool shared_tries_next(const struct admission *a);
 
-/* shared_succeeded_since - did another call of this process to the same peer succeed after @then? */
+/* shared_succeeded_since - did another call of this process to the peer succeed after @then? */
 bool shared_succeeded_since(const struct admission *a, uint64_t then);
 
 #endif

@@ -16,7 +16,7 @@
 
 enum phase { FREE, CONNECTING, CONNECTED, SETTLED };
 
-/* States of TCP as TCP_INFO gives them; netinet/tcp.h, which names them, clashes with linux/tcp.h. */
+/* States of TCP in TCP_INFO; netinet/tcp.h, which names them, clashes with linux/tcp.h. */
 enum { TCP_IS_ESTABLISHED = 1, TCP_IS_SYN_SENT = 2, TCP_IS_CLOSE = 7, TCP_IS_CLOSE_WAIT = 8,
        TCP_IS_LAST_ACK = 9, TCP_IS_CLOSING = 11, TCP_IS_TIME_WAIT = 6 };
 
@@ -245,7 +245,8 @@ static void call_ended(struct stream *s, fds_word word)
 	for (;;) {
 		const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
 
-		if (move(s, word, seen, word_of(generation_of(seen), refs_of(seen), SETTLED, false)))
+		if (move(s, word, seen,
+			 word_of(generation_of(seen), refs_of(seen), SETTLED, false)))
 			return;
 	}
 }

@@ -107,7 +107,8 @@ int mode_main(int argc, char **argv)
 		else if (options && strncmp(argv[i], "--dir=", 6) == 0)
 			dir = argv[i] + 6;
 		else if (options && argv[i][0] == '-')
-			return usage(argv[0], "unknown option %s, or one without its value", argv[i]);
+			return usage(argv[0], "unknown option %s, or one without its value",
+				     argv[i]);
 		else if (name != NULL)
 			return usage(argv[0], "one service at a time");
 		else

@@ -174,7 +174,8 @@ static void put_why(struct page *p, const struct view *v)
 	if (v->reason == BREAKER_REASON_NONE)
 		return;
 	(void) view_error(v->error_kind, v->error_code, error);
-	put(p, "    %s%s%s%s", breaker_reason_name(v->reason), *error != '\0' ? ", last error " : "",
+	put(p, "    %s%s%s%s", breaker_reason_name(v->reason),
+	    *error != '\0' ? ", last error " : "",
 	    error, v->totals.probes_lost > 0 ? ", probes were lost" : "");
 }
 
