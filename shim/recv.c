@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the program receives: the first byte from a peer is the success of its connect. */
+#include <errno.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -64,16 +65,21 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 }
 
 /* The error queue (timestamps, zero-copy notices) says nothing of the peer's bytes. */
-static bool of_the_peer(int flags)
+static bool of_the_peer(int flags, ssize_t rc)
 {
-	return (flags & MSG_ERRQUEUE) == 0;
+	const int look = MSG_PEEK | MSG_DONTWAIT;
+
+	if ((flags & MSG_ERRQUEUE) != 0)
+		return false;
+	/* A pool looks whether the peer is still there; it awaits no answer. */
+	return !(rc < 0 && errno == EAGAIN && (flags & look) == look);
 }
 
 static FOLLOWED ssize_t recv_followed(int fd, void *buf, size_t len, int flags, fds_word word)
 {
 	const ssize_t rc = real.recv(fd, buf, len, flags);
 
-	if (of_the_peer(flags))
+	if (of_the_peer(flags, rc))
 		follow_received(fd, word, rc, len);
 	return rc;
 }
@@ -93,7 +99,7 @@ static FOLLOWED ssize_t recvfrom_followed(int fd, void *buf, size_t len, int fla
 {
 	const ssize_t rc = real.recvfrom(fd, buf, len, flags, addr, addr_len);
 
-	if (of_the_peer(flags))
+	if (of_the_peer(flags, rc))
 		follow_received(fd, word, rc, len);
 	return rc;
 }
@@ -134,7 +140,7 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 	if (rc >= 0 && msg->msg_controllen > 0)
 		reset_passed(msg);
-	if (word != 0 && of_the_peer(flags))
+	if (word != 0 && of_the_peer(flags, rc))
 		follow_received(fd, word, rc, rc == 0 ? room(msg->msg_iov, msg->msg_iovlen) : 0);
 	return rc;
 }
@@ -147,7 +153,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct 
 	for (int i = 0; i < rc; i++)
 		if (msgs[i].msg_hdr.msg_controllen > 0)
 			reset_passed(&msgs[i].msg_hdr);
-	if (word != 0 && of_the_peer(flags)) {
+	if (word != 0 && of_the_peer(flags, rc)) {
 		const ssize_t first = rc > 0 ? (ssize_t) msgs[0].msg_len : rc;
 
 		follow_received(fd, word, first,
@@ -179,7 +185,7 @@ EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags)
 	const fds_word word = fds_get(fd);
 	const ssize_t rc = real.recv_chk(fd, buf, len, size, flags);
 
-	if (word != 0 && of_the_peer(flags))
+	if (word != 0 && of_the_peer(flags, rc))
 		follow_received(fd, word, rc, len);
 	return rc;
 }
@@ -190,7 +196,7 @@ EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int fl
 	const fds_word word = fds_get(fd);
 	const ssize_t rc = real.recvfrom_chk(fd, buf, len, size, flags, addr, addr_len);
 
-	if (word != 0 && of_the_peer(flags))
+	if (word != 0 && of_the_peer(flags, rc))
 		follow_received(fd, word, rc, len);
 	return rc;
 }

@@ -315,6 +315,24 @@ static enum breaker_outcome final(const struct stream *s, enum breaker_outcome o
 		       : outcome;
 }
 
+/*
+ * Nothing was asked of the peer, so nothing is due but a greeting, and that at once: it may
+ * close a connection that a pool made and left idle.
+ */
+static bool idle(const struct stream *s, uint64_t now)
+{
+	const uint64_t patience = s->admission.policy.patience_ns;
+
+	return patience != 0 && clock_since(s->opened_at, now) >= patience &&
+	       atomic_load_explicit(&s->first_sent_at, memory_order_relaxed) == 0;
+}
+
+/* Ended by the peer, as opposed to never reached. */
+static bool hung_up(int error)
+{
+	return error == 0 || error == ECONNRESET || error == EPIPE;
+}
+
 /* Ends the call by what I/O on @fd has shown, and stops following the descriptor. */
 static void settle_by_io(int fd, fds_word word, enum breaker_outcome outcome, int error)
 {
@@ -323,9 +341,13 @@ static void settle_by_io(int fd, fds_word word, enum breaker_outcome outcome, in
 
 	if (call_end(s, word)) {
 		if (ours(s)) {
+			const uint64_t now = clock_now();
+
+			if (outcome == BREAKER_FAILURE && hung_up(error) && idle(s, now))
+				outcome = BREAKER_EXCLUDED;
 			outcome = same_socket(s, fd) ? final(s, outcome, connecting)
 						     : BREAKER_EXCLUDED;
-			shared_settle(&s->admission, outcome, error, clock_now());
+			shared_settle(&s->admission, outcome, error, now);
 		}
 		call_ended(s, word);
 	}
@@ -341,29 +363,33 @@ bool stream_pending(int fd, fds_word word)
 	       same_socket(s, fd);
 }
 
-/* Faults of this process or this host, which say nothing about the peer. */
-static bool local_fault(int error)
+/*
+ * What the network and the peer answer with. Anything else is of this process or this host:
+ * a full table, a filter, the file that sendfile(2) reads; and says nothing about the peer.
+ */
+static bool of_the_peer(int error)
 {
 	switch (error) {
-	case EACCES:
-	case EADDRINUSE:
-	case EADDRNOTAVAIL:
-	case EAFNOSUPPORT:
-	case EBADF:
-	case EFAULT:
-	case EINVAL:
-	case EISCONN:
-	case EMFILE:
-	case ENFILE:
-	case ENOBUFS:
-	case ENOMEM:
-	case ENOTSOCK:
-	case EOPNOTSUPP:
-	case EPERM:
-	case EPROTOTYPE:
+	case ECONNABORTED:
+	case ECONNREFUSED:
+	case ECONNRESET:
+	case EHOSTDOWN:
+	case EHOSTUNREACH:
+	case ENETRESET:
+	case ENETUNREACH:
+	case ENONET:
+	case ENOPROTOOPT:
+	case EPIPE:
+	case EPROTO:
+	case ETIMEDOUT:
 		return true;
 	}
 	return false;
+}
+
+static enum breaker_outcome outcome_of(int error)
+{
+	return of_the_peer(error) ? BREAKER_FAILURE : BREAKER_EXCLUDED;
 }
 
 /* Not yet a verdict: the call goes on, or is to be made again. */
@@ -406,16 +432,15 @@ void stream_connected(int fd, fds_word word, int rc, int error)
 	 */
 	const bool no_route = (error == ENETUNREACH || error == EHOSTUNREACH) &&
 			      clock_since(stream_of(word)->opened_at, clock_now()) < AT_ONCE_NS;
-	const bool excluded = local_fault(error) || no_route;
 
-	settle_by_io(fd, word, excluded ? BREAKER_EXCLUDED : BREAKER_FAILURE, error);
+	settle_by_io(fd, word, no_route ? BREAKER_EXCLUDED : outcome_of(error), error);
 }
 
 void stream_so_error(int fd, fds_word word, int error)
 {
 	if (error == 0 || neutral(error))
 		return; /* 0 may also mean: not yet */
-	settle_by_io(fd, word, local_fault(error) ? BREAKER_EXCLUDED : BREAKER_FAILURE, error);
+	settle_by_io(fd, word, outcome_of(error), error);
 }
 
 static bool info_of(int fd, struct tcp_info *ret)
@@ -439,9 +464,11 @@ void stream_sent(int fd, fds_word word, ssize_t rc, int error)
 	struct stream *s = stream_of(word);
 
 	if (rc < 0) {
+		const bool own = error == EPIPE &&
+				 atomic_load_explicit(&s->write_shut, memory_order_relaxed);
+
 		if (!neutral(error))
-			settle_by_io(fd, word,
-				     local_fault(error) ? BREAKER_EXCLUDED : BREAKER_FAILURE, error);
+			settle_by_io(fd, word, own ? BREAKER_EXCLUDED : outcome_of(error), error);
 		return;
 	}
 
@@ -474,8 +501,7 @@ void stream_received(int fd, fds_word word, ssize_t rc, int error, size_t wanted
 	if (error == EAGAIN)
 		atomic_store_explicit(&s->read_wanted, true, memory_order_relaxed);
 	if (!neutral(error))
-		settle_by_io(fd, word, local_fault(error) ? BREAKER_EXCLUDED : BREAKER_FAILURE,
-			     error);
+		settle_by_io(fd, word, outcome_of(error), error);
 }
 
 /* The peer has closed its side. */
@@ -519,7 +545,12 @@ static struct verdict judge(const struct stream *s, int fd, uint64_t now)
 		return (struct verdict) { BREAKER_SUCCESS, 0 };
 	if (info.tcpi_state == TCP_IS_SYN_SENT)
 		return vain(s, s->opened_at, now);
-	if (info.tcpi_state == TCP_IS_CLOSE) /* refused or reset, learnt by other means than ours */
+	/* Refused or reset, learnt by other means than ours; a SYN acknowledged tells which. */
+	const bool closed = info.tcpi_state == TCP_IS_CLOSE;
+
+	if (((closed && info.tcpi_bytes_acked > 0) || (ended && !shut)) && idle(s, now))
+		return (struct verdict) { BREAKER_EXCLUDED, 0 };
+	if (closed)
 		return (struct verdict) { BREAKER_FAILURE, ECONNRESET };
 	if (ended && !shut)
 		return (struct verdict) { BREAKER_FAILURE, 0 };
@@ -530,7 +561,10 @@ static struct verdict judge(const struct stream *s, int fd, uint64_t now)
 			return v;
 		return (struct verdict) { wanted ? BREAKER_EXCLUDED : BREAKER_SUCCESS, 0 };
 	}
-	return wanted ? vain(s, s->opened_at, now) : (struct verdict) { BREAKER_SUCCESS, 0 };
+	if (wanted)
+		return vain(s, s->opened_at, now);
+	/* Unused, as a look whether the peer is there; or after a greeting awaited by poll(2). */
+	return (struct verdict) { idle(s, now) ? BREAKER_EXCLUDED : BREAKER_SUCCESS, 0 };
 }
 
 /* Ends the call as judge() finds. */

@@ -9,6 +9,7 @@
  *   given up while connecting or waiting, >= patience ....... failure (timeout)
  *   given up sooner, or a sibling succeeded meanwhile ....... excluded
  *   closed after sending, no answer asked for; or unused .... success
+ *   nothing sent for patience, then ended by either side .... excluded (an idle one)
  *   a write a second after the first, the first acknowledged  success
  *
  * Streams live in a pool that is never unmapped. A stream's one word guards it:
