@@ -288,8 +288,10 @@ bool segment_gone(const struct segment *s, int dirfd, const char *name)
 {
 	const int saved = errno;
 	struct stat st;
-	const bool gone = fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-			  st.st_ino != s->ino || st.st_dev != s->dev;
+	/* Who may no longer look, having dropped privileges, keeps what was mapped before. */
+	const bool gone = fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0
+				  ? errno == ENOENT
+				  : st.st_ino != s->ino || st.st_dev != s->dev;
 
 	errno = saved;
 	return gone;

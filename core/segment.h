@@ -87,6 +87,7 @@ int segment_private(const struct segment_spec *spec, struct segment *ret);
 
 /*
  * segment_gone - has the file that @s maps been deleted or replaced under its name?
+ * False when that cannot be told (no permission to look).
  * Context: one fstatat(2); errno kept.
  */
 bool segment_gone(const struct segment *s, int dirfd, const char *name);
