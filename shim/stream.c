@@ -538,15 +538,19 @@ static struct verdict judge(const struct stream *s, int fd, uint64_t now)
 	if (!same_socket(s, fd) || !info_of(fd, &info))
 		return (struct verdict) { BREAKER_EXCLUDED, 0 };
 
-	/* A FIN takes up a byte of what was received. */
-	const bool ended = half_closed(info.tcpi_state);
+	/*
+	 * A FIN takes up a byte of what was received. When both sides have sent theirs the
+	 * kernel keeps a lesser socket for TIME_WAIT and calls this one closed.
+	 */
+	const bool parted = info.tcpi_state == TCP_IS_CLOSE && info.tcpi_bytes_received == 1;
+	const bool ended = half_closed(info.tcpi_state) || parted;
 
 	if (info.tcpi_bytes_received > (ended ? 1 : 0))
 		return (struct verdict) { BREAKER_SUCCESS, 0 };
 	if (info.tcpi_state == TCP_IS_SYN_SENT)
 		return vain(s, s->opened_at, now);
 	/* Refused or reset, learnt by other means than ours; a SYN acknowledged tells which. */
-	const bool closed = info.tcpi_state == TCP_IS_CLOSE;
+	const bool closed = info.tcpi_state == TCP_IS_CLOSE && !parted;
 
 	if (((closed && info.tcpi_bytes_acked > 0) || (ended && !shut)) && idle(s, now))
 		return (struct verdict) { BREAKER_EXCLUDED, 0 };
