@@ -132,6 +132,48 @@ static bool console_unchanged(void)
 	       st.st_ino == console.ino;
 }
 
+static void stamp(struct event *e)
+{
+	_Atomic uint64_t *counter = atomic_load_explicit(&ids, memory_order_acquire);
+
+	e->wall_ns = clock_wall();
+	e->mono_ns = clock_now();
+	e->pid = life_pid();
+	e->tid = (uint32_t) raw_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0);
+	e->id = counter != NULL ? atomic_fetch_add_explicit(counter, 1, memory_order_relaxed) + 1
+				: 0;
+}
+
+static void keep(const struct event *e)
+{
+	struct ring_file *f = atomic_load_explicit(&ring, memory_order_acquire);
+
+	if (f != NULL)
+		(void) ring_write(f, own_ring(f), e);
+}
+
+/* That the log cannot be had is told where `agentshim status` looks, once. */
+static void log_missing(int error)
+{
+	static _Atomic bool told;
+	struct event e = { .kind = EVENT_CONFIG_ERROR };
+	struct text t = text_in(e.text, sizeof(e.text));
+	const char *name = event_errno_name(error);
+
+	if (atomic_exchange_explicit(&told, true, memory_order_relaxed))
+		return;
+	text_add(&t, "AGENTSHIM_LOG: found a path that cannot be opened");
+	if (name != NULL) {
+		text_add(&t, " (");
+		text_add(&t, name);
+		text_add(&t, ")");
+	}
+	text_add(&t, ", expected one that can; nothing is logged: ");
+	text_add_shown(&t, settings->log, strlen(settings->log));
+	stamp(&e);
+	keep(&e);
+}
+
 static void log_out(const char *line, size_t len)
 {
 	if (console.fd >= 0) {
@@ -146,8 +188,10 @@ static void log_out(const char *line, size_t len)
 			    O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_NONBLOCK | O_CLOEXEC,
 			    0640);
 
-	if (fd < 0)
+	if (fd < 0) {
+		log_missing(errno);
 		return;
+	}
 	put(fd, line, len);
 	(void) real.close(fd);
 }
@@ -185,10 +229,7 @@ static void log_event(const struct event *e)
 
 static void record(const struct event *e)
 {
-	struct ring_file *f = atomic_load_explicit(&ring, memory_order_acquire);
-
-	if (f != NULL)
-		(void) ring_write(f, own_ring(f), e);
+	keep(e);
 	if (logged(e))
 		log_event(e);
 }
@@ -218,14 +259,7 @@ static void record_stack(const struct event *of)
 
 void report_event(struct event *e, bool stack)
 {
-	_Atomic uint64_t *counter = atomic_load_explicit(&ids, memory_order_acquire);
-
-	e->wall_ns = clock_wall();
-	e->mono_ns = clock_now();
-	e->pid = life_pid();
-	e->tid = (uint32_t) raw_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0);
-	e->id = counter != NULL ? atomic_fetch_add_explicit(counter, 1, memory_order_relaxed) + 1
-				: 0;
+	stamp(e);
 	record(e);
 	if (stack)
 		record_stack(e);
