@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the programs suite stands on: TAP, sick peers, SYN counts, programs with and without the shim.
+"""What the programs suite stands on: TAP, sick peers, SYN counts, programs and their places.
 
 Everything started here is ended here, by its own process id. A case gets a directory of
 its own, so that no breaker of one case is seen by another.
@@ -324,7 +324,7 @@ class Peer:
             self.open.add(s)
 
     def _accepts(self):
-        """Accepts are in order, so once our own connection is out of the queue all before it are."""
+        """Accepts are in order: once our own connection is through, all before it are."""
         with socket.socket(self.family) as s:
             s.bind((self.host, 0))
             mine = s.getsockname()[1]
@@ -436,7 +436,10 @@ class Done:
 
 
 class Place:
-    """A directory for one story: state, files, and the environment of its programs."""
+    """A directory for one story: state, files, and the environment of its programs.
+
+    Settings are AGENTSHIM_ variables without the prefix; None unsets one.
+    """
 
     def __init__(self, **settings):
         self.path = tempfile.mkdtemp(prefix='agentshim-programs-')
@@ -455,8 +458,8 @@ class Place:
     def env(self, shim, **settings):
         env = {'PATH': PATH, 'HOME': self.path, 'LC_ALL': 'C.UTF-8', 'TMPDIR': self.path}
         if shim:
-            env.update(LD_PRELOAD=SHIM, AGENTSHIM_DIR=self.state)
-            merged = {**self.settings, **settings}
+            env['LD_PRELOAD'] = SHIM
+            merged = {'DIR': self.state, **self.settings, **settings}
             env.update({f'AGENTSHIM_{k}': str(v) for k, v in merged.items() if v is not None})
         return env
 
@@ -501,6 +504,23 @@ class Place:
         found = self.breakers(peer)
         check(len(found) <= 1, f'{len(found)} breakers of {peer}: {found}')
         return found[0] if found else None
+
+    def expect(self, peer, state, what, **counts):
+        """Waits until the breaker of a peer is in this state and has these counts.
+
+        A running client may let go of a connection only after it has told its caller.
+        """
+        found = None
+
+        def as_expected():
+            nonlocal found
+            found = self.breaker(peer)
+            return found and found['state'] == state and counts.items() <= found['counts'].items()
+
+        try:
+            wait_until(as_expected, what, 5)
+        except AssertionError:
+            raise AssertionError(f'{what}: found {found}, expected {state} {counts}') from None
 
     def state_of(self, peer):
         found = self.breaker(peer)
@@ -583,6 +603,16 @@ def listening(port, host='127.0.0.1'):
         return s.connect_ex((host, port)) == 0
 
 
+def waiting(port):
+    """Connections to a listening port of 127.0.0.1 that nobody has accepted yet."""
+    with open('/proc/net/tcp', encoding='ascii') as f:
+        for line in f.readlines()[1:]:
+            _, local, _, state, queues = line.split()[:5]
+            if state == '0A' and local == f'0100007F:{port:04X}':
+                return int(queues.split(':')[1], 16)
+    return None
+
+
 def free_port():
     """A port for a server that cannot bind 0 itself; the suite's own namespace keeps it free."""
     with socket.socket() as s:
@@ -593,9 +623,12 @@ def free_port():
 def children_of(pid):
     """The child processes of a process, by /proc."""
     found = []
-    for task in os.listdir(f'/proc/{pid}/task'):
-        with open(f'/proc/{pid}/task/{task}/children', encoding='ascii') as f:
-            found += [int(word) for word in f.read().split()]
+    try:
+        for task in os.listdir(f'/proc/{pid}/task'):
+            with open(f'/proc/{pid}/task/{task}/children', encoding='ascii') as f:
+                found += [int(word) for word in f.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
     return found
 
 

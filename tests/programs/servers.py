@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers of other people that the programs suite starts and ends: nginx, PHP-FPM, Redis, PostgreSQL."""
+"""Other people's servers that the suite starts and ends: nginx, PHP-FPM, Redis, PostgreSQL."""
 
+import ctypes
 import glob
 import http.client
 import os
@@ -12,7 +13,7 @@ import subprocess
 import time
 
 from harness import (Done, PATIENT_S, Skip, check, children_of, end, free_port, is_root, listening,
-                     need, wait_until)
+                     need, wait_until, waiting)
 
 WORKERS = 4
 LOW_USER = 'www-data'
@@ -25,8 +26,28 @@ def own_by(path, user):
         os.chown(path, who.pw_uid, who.pw_gid)
 
 
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans():
+    """Daemons that we start become our children, so that we can wait for their end."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def gone(pid):
+    """Has this adopted process ended? Reaps it."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return not os.path.exists(f'/proc/{pid}')
+
+
 class Nginx:
-    """nginx in front of one upstream: four workers, as www-data where root starts it."""
+    """nginx in front of one upstream: four workers, as www-data where root starts it.
+
+    Each worker has a listening socket of its own (reuseport), so that the kernel spreads
+    sequential requests over all of them.
+    """
 
     def __init__(self, place, upstream, giveup_ms, shim, extra_env=()):
         self.place = place
@@ -42,7 +63,6 @@ class Nginx:
         self.conf = place.file(f'nginx-{self.port}.conf', f'''
 {user}
 {env}
-daemon off;
 worker_processes {WORKERS};
 pid {self.dir}/nginx.pid;
 error_log {self.dir}/error.log info;
@@ -55,7 +75,7 @@ http {{
 	uwsgi_temp_path {self.dir}/uwsgi;
 	scgi_temp_path {self.dir}/scgi;
 	server {{
-		listen 127.0.0.1:{self.port};
+		listen 127.0.0.1:{self.port} reuseport;
 		location / {{
 			proxy_pass http://{upstream};
 			proxy_connect_timeout {giveup_ms}ms;
@@ -65,16 +85,14 @@ http {{
 	}}
 }}
 ''')
-        self.child = place.start([need('nginx'), '-e', f'{self.dir}/error.log', '-c', self.conf],
-                                 shim, stderr=subprocess.DEVNULL)
         self.workers = set()
-        try:
-            wait_until(lambda: self.child.poll() is not None or listening(self.port),
-                       'nginx listening')
-            check(self.child.poll() is None, f'nginx ended: {self.log()}')
-        except AssertionError:
-            self.close()
-            raise
+        self.pid = None
+        # The upgrade needs a master whose parent is not the one that started it: a daemon.
+        adopt_orphans()
+        done = place.run([need('nginx'), '-e', f'{self.dir}/error.log', '-c', self.conf], shim)
+        check(done.status == 0, f'nginx: {done}')
+        self.pid = wait_until(self.master, 'the pid file of nginx')
+        wait_until(lambda: len(children_of(self.pid)) == WORKERS, 'the workers of nginx')
 
     def get(self):
         """One request, on a connection of its own; the status is the HTTP status."""
@@ -90,52 +108,44 @@ http {{
         return Done(reply.status, body, '', time.monotonic() - began)
 
     def master(self):
-        with open(f'{self.dir}/nginx.pid', encoding='ascii') as f:
-            return int(f.read())
+        """The process id in the pid file, None while there is none."""
+        try:
+            with open(f'{self.dir}/nginx.pid', encoding='ascii') as f:
+                return int(f.read())
+        except (OSError, ValueError):
+            return None
 
     def log(self):
         with open(f'{self.dir}/error.log', encoding='utf-8') as f:
             return f.read()
 
     def reload(self):
-        """nginx -s reload, waited for: a new set of workers only."""
-        old = set(children_of(self.master()))
-        os.kill(self.master(), signal.SIGHUP)
-        self._renewed(self.master(), old)
+        """As nginx -s reload, waited for: a new set of workers only."""
+        old = set(children_of(self.pid))
+        os.kill(self.pid, signal.SIGHUP)
+        wait_until(lambda: len(now := set(children_of(self.pid))) == WORKERS and not now & old,
+                   'a new set of workers')
 
     def upgrade(self):
-        """The binary upgrade of nginx's manual: USR2, WINCH, QUIT; the new master is our child's."""
-        old = self.master()
+        """The binary upgrade of nginx's manual: USR2, WINCH, QUIT."""
+        old = self.pid
         os.kill(old, signal.SIGUSR2)
         new = wait_until(lambda: self._new_master(old), 'a new master')
         os.kill(old, signal.SIGWINCH)
-        wait_until(lambda: [p for p in children_of(old) if p != new] == [], 'old workers gone')
+        wait_until(lambda: children_of(old) == [new], 'the old workers gone')
         os.kill(old, signal.SIGQUIT)
-        self.child.wait(PATIENT_S)
-        self.place.children.remove(self.child)
-        self.child = None
-        self.upgraded = new
+        wait_until(lambda: gone(old), 'the old master gone')
+        self.pid = new
 
     def _new_master(self, old):
-        try:
-            found = self.master()
-        except (OSError, ValueError):
-            return None
-        return found if found != old and len(children_of(found)) == WORKERS else None
-
-    @staticmethod
-    def _renewed(master, old):
-        wait_until(lambda: len(now := set(children_of(master))) == WORKERS and not now & old,
-                   'a new set of workers')
+        found = self.master()
+        return found if found not in (old, None) and len(children_of(found)) == WORKERS else None
 
     def close(self):
-        if self.child:
-            end(self.child, signal.SIGQUIT)
-            if self.child in self.place.children:
-                self.place.children.remove(self.child)
-        elif getattr(self, 'upgraded', None):
-            os.kill(self.upgraded, signal.SIGTERM)
-            wait_until(lambda: not listening(self.port), 'the upgraded nginx gone')
+        if self.pid:
+            os.kill(self.pid, signal.SIGQUIT)
+            wait_until(lambda: gone(self.pid), 'nginx gone')
+            self.pid = None
 
 
 class Redis:
@@ -215,9 +225,16 @@ pm.max_children = {WORKERS}
                    'php-fpm listening')
         check(self.child.poll() is None, 'php-fpm ended')
 
-    def get(self, query):
-        """The body of one request to the script."""
-        with socket.create_connection(('127.0.0.1', self.port), PATIENT_S) as s:
+    def hold(self):
+        """One connection for each child, which has accepted it and waits for a request."""
+        held = [socket.create_connection(('127.0.0.1', self.port), PATIENT_S)
+                for _ in range(WORKERS)]
+        wait_until(lambda: waiting(self.port) == 0, 'all children busy')
+        return held
+
+    def get(self, held, query):
+        """The body of one request to the script over a held connection, which ends with it."""
+        with held as s:
             params = {'SCRIPT_FILENAME': self.script, 'REQUEST_METHOD': 'GET',
                       'QUERY_STRING': query, 'SCRIPT_NAME': '/x.php'}
             body = b''.join(_pair(k) + _pair(v) + k.encode() + v.encode()

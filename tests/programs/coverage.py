@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the table of docs/coverage.md from what a run of the programs suite said.
+
+    coverage.py build/meson-logs/testlog.json > docs/coverage.md
+
+A cell is what its cases came to: `yes` when the client tripped the breaker at the fifth
+failure, was refused without a packet and recovered; the reason where it cannot be counted.
+"""
+
+import json
+import re
+import sys
+
+from harness import Peer
+
+CASE = re.compile(r'(not )?ok \d+ - (.+?): (\S+) peer(?: on ::1)?, (.*)')
+REASON = re.compile(r'# cell (.+?): (\S+) peer: (.*)')
+PHASES = ('trips at', 'next call refused', 'recovers')
+
+HEAD = '''# What is covered
+
+This page is written by `tests/programs/coverage.py` from a run of the programs suite.
+
+Each client runs unmodified, first bare, then under the shim, against a peer on loopback that
+is sick in one way. A cell says `yes` when all of this was seen: the client failed as it does
+bare; the breaker opened at the fifth failed connection; the next call was refused without a
+packet on the wire, in the client's own words for "connection refused"; and after the timeout
+three successful calls closed the breaker. With a healthy peer each gives the same output and
+exit status as bare. *Kept running* is one process for all calls, else each call is a process.
+'''
+
+
+def rows(log):
+    cells, reasons, order = {}, {}, []
+    with open(log, encoding='utf-8') as f:
+        for entry in map(json.loads, f):
+            for line in entry.get('stdout', '').splitlines():
+                if found := REASON.match(line):
+                    reasons[found[1], found[2]] = found[3]
+                elif (found := CASE.match(line)) and found[3] in Peer.SICK:
+                    if found[2] not in order:
+                        order.append(found[2])
+                    cells.setdefault((found[2], found[3]), []).append((not found[1], found[4]))
+    return sorted(order), cells, reasons
+
+
+def cell(cases):
+    if not cases:
+        return ''
+    if not all(ok for ok, _ in cases):
+        return '**no**'
+    if any(text.startswith('uncounted') for _, text in cases):
+        return 'not counted'
+    seen = [any(text.startswith(phase) for _, text in cases) for phase in PHASES]
+    return 'yes' if all(seen) else 'bare only'
+
+
+def main():
+    order, cells, reasons = rows(sys.argv[1])
+    print(HEAD)
+    print('| client | ' + ' | '.join(Peer.SICK) + ' |')
+    print('|---' * (len(Peer.SICK) + 1) + '|')
+    for name in order:
+        print(f'| {name} | ' + ' | '.join(cell(cells.get((name, kind))) for kind in Peer.SICK)
+              + ' |')
+    print()
+    for (name, kind), reason in sorted(reasons.items()):
+        print(f'- {name}, {kind} peer: {reason}.')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each AGENTSHIM_ variable: what a good value does, and that a bad one harms nobody and is told.
+
+    test_settings.py [NAME...]
+"""
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+from harness import (CLIENTS, PATIENT_S, TOOL, Peer, Place, Session, Tap, check, equal, own_network,
+                     wait_until)
+
+GIVEUP_MS = 700
+TRIPS_AT = 5
+PYTHON = '/usr/bin/python3'
+URLLIB = os.path.join(CLIENTS, 'call_urllib.py')
+SERVICE = 'call_urllib.py'
+
+
+def one(place, peer, **settings):
+    """One call by a process of its own."""
+    return place.run([PYTHON, URLLIB, peer.name, str(GIVEUP_MS), 'one'], **settings)
+
+
+def kept(place, peer, **settings):
+    return Session(place, [PYTHON, URLLIB, peer.name, str(GIVEUP_MS), 'loop'], **settings)
+
+
+def calls(place, peer, count, **settings):
+    """`count` calls, which must fail the bare way; says how many reached the peer."""
+    before = peer.calls()
+    for _ in range(count):
+        done = one(place, peer, **settings)
+        equal(done.status, 1, f'{done}')
+        check('Connection refused' in done.text, f'{done}')
+    return peer.calls() - before
+
+
+def tripped(place, peer, **settings):
+    equal(calls(place, peer, TRIPS_AT, **settings), TRIPS_AT, 'calls that reached the peer')
+    equal(place.state_of(peer.name), 'open', 'state')
+
+
+def log_lines(path):
+    with open(path, encoding='utf-8') as f:
+        return [json.loads(line) for line in f]
+
+
+def until(seconds, began):
+    """Waits for the end of a span that began earlier: the product's own subject is time."""
+    time.sleep(max(0, began + seconds - time.monotonic()))
+
+
+def bad(name, value, **others):
+    """A bad value: the program runs as bare, and log and status name variable and value."""
+    with Place(**others) as place, Peer('healthy') as peer:
+        bare = one(place, peer, shim=False)
+        log = os.path.join(place.path, 'log')
+        done = one(place, peer, **{'LOG': log, name: value})
+        equal((done.status, done.out, done.err), (bare.status, bare.out, bare.err),
+              'shimmed, bare')
+        told = [line for line in log_lines(log) if line['event'] == 'config_error']
+        check(told, f'no config_error in the log: {log_lines(log)}')
+        text = json.dumps(told)
+        check(f'AGENTSHIM_{name}' in text and 'expected' in text, f'unclear: {text}')
+        problems = json.dumps(place.status())
+        check(re.search(rf'AGENTSHIM_{name}[^"]*found', problems), f'not in status: {problems}')
+
+
+# ---- good values --------------------------------------------------------------------------
+
+def mode_observe(_):
+    with Place(MODE='observe') as place, Peer('refusing') as peer:
+        equal(calls(place, peer, TRIPS_AT + 2), TRIPS_AT + 2, 'calls that reached the peer')
+        equal(place.state_of(peer.name), 'open', 'state')
+        equal([s['mode'] for s in place.status()['services']], ['observe'], 'mode in force')
+
+
+def mode_off(_):
+    with Place(MODE='off') as place, Peer('refusing') as peer:
+        equal(calls(place, peer, TRIPS_AT + 1), TRIPS_AT + 1, 'calls that reached the peer')
+        check(place.state_of(peer.name) in (None, 'closed'), f'{place.status()}')
+
+
+def mode_forced_open(_):
+    with Place(MODE='forced_open') as place, Peer('refusing') as peer:
+        equal(calls(place, peer, 1), 0, 'calls that reached the peer')
+
+
+def mode_forced_closed(_):
+    with Place(MODE='forced_closed') as place, Peer('refusing') as peer:
+        equal(calls(place, peer, TRIPS_AT + 1), TRIPS_AT + 1, 'calls that reached the peer')
+
+
+def recovered_after(successes, **settings):
+    with Place(TIMEOUT='1ms', **settings) as place, Peer('refusing') as peer:
+        equal(calls(place, peer, TRIPS_AT, TIMEOUT='1h'), TRIPS_AT, 'calls that reached the peer')
+        peer.become('healthy')
+        for i in range(successes):
+            equal(place.state_of(peer.name), 'half-open' if i else 'open', f'after {i} successes')
+            equal(one(place, peer).status, 0, 'exit status')
+        equal(place.state_of(peer.name), 'closed', f'after {successes} successes')
+
+
+def max_requests(_):
+    recovered_after(1, MAX_REQUESTS=1)
+    recovered_after(2, MAX_REQUESTS=2)
+    recovered_after(3)
+
+
+def interval(_):
+    with Place(INTERVAL='500ms') as place, Peer('refusing') as peer:
+        calls(place, peer, 1)
+        began = time.monotonic()
+        until(0.6, began)
+        calls(place, peer, 1)
+        equal(place.breaker(peer.name)['counts']['consecutive_failures'], 1, 'failures counted')
+    with Place(INTERVAL='1h') as place, Peer('refusing') as peer:
+        calls(place, peer, 2)
+        equal(place.breaker(peer.name)['counts']['consecutive_failures'], 2, 'failures counted')
+
+
+def timeout(_):
+    with Place(TIMEOUT='2s') as place, Peer('refusing') as peer:
+        tripped(place, peer)
+        began = time.monotonic()
+        equal(calls(place, peer, 1, TIMEOUT='1h'), 0, 'calls that reached the open peer')
+        until(2.1, began)
+        equal(calls(place, peer, 1), 1, 'calls that reached the peer after the timeout')
+
+
+def consecutive_failures(_):
+    for limit in (1, 2):
+        with Place(CONSECUTIVE_FAILURES=limit) as place, Peer('refusing') as peer:
+            equal(calls(place, peer, limit), limit, 'calls that reached the peer')
+            equal(place.state_of(peer.name), 'open', 'state')
+            equal(calls(place, peer, 1), 0, 'calls that reached the open peer')
+
+
+def patience(_):
+    for settings, failures in (({'PATIENCE': '200ms'}, 1), ({'PATIENCE': '1h'}, 0)):
+        with Place(**settings) as place, Peer('silent') as peer:
+            equal(one(place, peer).status, 1, 'exit status')
+            counts = place.breaker(peer.name)['counts']
+            equal(counts['failures'], failures, f'{settings}: {counts}')
+
+
+def probe_timeout(_):
+    with Place(TIMEOUT='1ms', MAX_REQUESTS=1) as place, Peer('refusing') as peer:
+        equal(calls(place, peer, TRIPS_AT, TIMEOUT='1h'), TRIPS_AT, 'calls that reached the peer')
+        peer.become('silent')
+        before = peer.calls()
+        # A probe that nobody settles: its process is killed while it waits.
+        probe = place.start([PYTHON, URLLIB, peer.name, '30000', 'one'])
+        wait_until(lambda: peer.calls() > before, 'the probe under way')
+        probe.send_signal(signal.SIGKILL)
+        probe.wait()
+        equal(calls(place, peer, 1, PROBE_TIMEOUT='1h'), 0, 'calls while the lease holds')
+        peer.become('healthy')
+        equal(one(place, peer, PROBE_TIMEOUT='1ms').status, 0, 'exit status after the lease')
+        equal(place.state_of(peer.name), 'closed', 'state')
+
+
+def errno_(_):
+    with Place(ERRNO='EHOSTUNREACH') as place, Peer('refusing') as peer:
+        tripped(place, peer)
+        done = one(place, peer)
+        check('No route to host' in done.text, f'{done}')
+
+
+def peers(_):
+    with Peer('refusing') as spared, Peer('refusing') as guarded:
+        with Place(PEERS=f'*,!{spared.name}') as place:
+            equal(calls(place, spared, TRIPS_AT + 1), TRIPS_AT + 1, 'calls to the spared peer')
+            check(place.breaker(spared.name) is None, f'{place.status()}')
+            tripped(place, guarded)
+            equal(calls(place, guarded, 1), 0, 'calls to the guarded peer')
+        with Place(PEERS=guarded.name) as place:
+            equal(calls(place, spared, TRIPS_AT + 1), TRIPS_AT + 1, 'calls to the unnamed peer')
+            tripped(place, guarded)
+        with Place(PEERS='!127.0.0.0/8') as place:
+            equal(calls(place, guarded, TRIPS_AT + 1), TRIPS_AT + 1, 'calls into a spared network')
+
+
+def rules(_):
+    with Peer('refusing') as strict, Peer('refusing') as other, Peer('refusing') as off:
+        with Place(RULES=f'{strict.name} consecutive_failures=2 errno=EHOSTUNREACH; '
+                         f'{off.name} mode=off') as place:
+            equal(calls(place, strict, 2), 2, 'calls to the strict peer')
+            check('No route to host' in one(place, strict).text, 'the rule\'s errno')
+            tripped(place, other)
+            equal(calls(place, off, TRIPS_AT + 1), TRIPS_AT + 1, 'calls to the peer that is off')
+
+
+def service(_):
+    with Place() as place, Peer('refusing') as peer:
+        equal(calls(place, peer, TRIPS_AT, SERVICE='shop'), TRIPS_AT, 'calls of shop')
+        equal(calls(place, peer, 1, SERVICE='bank'), 1, 'calls of bank')
+        equal(calls(place, peer, 1, SERVICE='shop'), 0, 'calls of shop, tripped')
+        # Any program of the name is the same service.
+        done = place.run(['curl', '-sS', peer.url], SERVICE='shop')
+        equal(done.status, 7, f'{done}')
+        states = {s['service']: [b['state'] for b in s['breakers']]
+                  for s in place.status()['services']}
+        equal(states, {'shop': ['open'], 'bank': ['closed']}, 'services')
+
+
+def service_odd(_):
+    """There is no bad name: what a file name cannot hold is written in percent codes."""
+    for name in ('a/b', '../../etc', 'é', 'x' * 300, ' '):
+        with Place(SERVICE=name) as place, Peer('refusing') as peer:
+            tripped(place, peer)
+            equal(calls(place, peer, 1), 0, f'calls of {name!r}')
+            for entry in os.scandir(place.state):
+                check(len(entry.name) < 128, entry.name)
+            equal(os.listdir(os.path.dirname(place.state)), ['state'], 'files elsewhere')
+
+
+def dir_(_):
+    with Place() as place, Peer('refusing') as peer:
+        made = os.path.join(place.path, 'made')
+        equal(calls(place, peer, TRIPS_AT, DIR=made), TRIPS_AT, 'calls that reached the peer')
+        equal(stat.S_IMODE(os.stat(made).st_mode), 0o700, 'mode of the directory')
+        check(any(name.endswith('.state') for name in os.listdir(made)), os.listdir(made))
+        equal(os.listdir(place.state), [], 'files elsewhere')
+        equal(calls(place, peer, 1, DIR=made), 0, 'calls that reached the peer')
+
+
+def dir_bad(_):
+    """A directory that cannot be: the breaker lives in the process alone, and says why."""
+    for path in ('relative/path', '/proc/no/such', '/dev/null'):
+        with Place() as place, Peer('refusing') as peer:
+            log = os.path.join(place.path, 'log')
+            caller = kept(place, peer, DIR=path, LOG=log)
+            for _ in range(TRIPS_AT):
+                check('refused' in caller.call().text, 'bare failure')
+            before = peer.packets()
+            check('refused' in caller.call().text, 'refusal')
+            equal(peer.packets(), before, 'packets')
+            equal(caller.close(), 0, 'exit status')
+            told = json.dumps([line for line in log_lines(log)
+                               if line['event'] in ('state_private', 'config_error')])
+            check(path in told or 'AGENTSHIM_DIR' in told, f'{path}: {log_lines(log)}')
+
+
+def log(_):
+    with Place() as place, Peer('refusing') as peer:
+        path = os.path.join(place.path, 'log')
+        tripped(place, peer, LOG=path)
+        changes = [line for line in log_lines(path) if line['event'] == 'state_change']
+        equal([(c['from'], c['to'], c['breaker']) for c in changes],
+              [('closed', 'open', peer.name)], 'state changes')
+    for stream in ('out', 'err'):
+        with Place() as place, Peer('refusing') as peer:
+            bare = one(place, peer, shim=False)
+            done = [one(place, peer, LOG=f'std{stream}') for _ in range(TRIPS_AT)][-1]
+            extra = getattr(done, stream).replace(getattr(bare, stream), '', 1)
+            check('state_change' in [json.loads(line)['event'] for line in extra.splitlines()],
+                  f'{done}')
+            other = 'err' if stream == 'out' else 'out'
+            equal(getattr(done, other), getattr(bare, other), 'the other stream')
+    with Place() as place, Peer('refusing') as peer:
+        bare = one(place, peer, shim=False)
+        for i in range(TRIPS_AT + 1):
+            done = one(place, peer)
+            equal((done.out, done.err), (bare.out, bare.err), f'unasked, call {i}')
+
+
+def log_bad(_):
+    with Place() as place, Peer('refusing') as peer:
+        bare = one(place, peer, shim=False)
+        for _ in range(TRIPS_AT):
+            done = one(place, peer, LOG='/no/such/directory/log')
+            equal((done.status, done.text), (bare.status, bare.text), 'shimmed, bare')
+        equal(place.state_of(peer.name), 'open', 'state')
+        problems = json.dumps(place.status())
+        check('AGENTSHIM_LOG' in problems, f'not in status: {problems}')
+
+
+def log_level(_):
+    for level in ('warn', 'info'):
+        with Place(LOG_LEVEL=level) as place, Peer('refusing') as peer:
+            path = os.path.join(place.path, 'log')
+            tripped(place, peer, LOG=path)
+            levels = {line['level'] for line in log_lines(path)}
+            check('warn' in levels, f'{level}: {levels}')
+            if level == 'warn':
+                equal(levels, {'warn'}, 'levels of the lines')
+
+
+def disable(_):
+    with Place(DISABLE=1) as place, Peer('refusing') as peer:
+        equal(calls(place, peer, TRIPS_AT + 1), TRIPS_AT + 1, 'calls that reached the peer')
+        equal(os.listdir(place.state), [], 'files')
+    with Place(DISABLE=0) as place, Peer('refusing') as peer:
+        tripped(place, peer)
+        equal(calls(place, peer, 1), 0, 'calls that reached the peer')
+
+
+# ---- on a running process -----------------------------------------------------------------
+
+def switch(place, verb):
+    done = subprocess.run([TOOL, verb, SERVICE], env=place.env(True) | {'LD_PRELOAD': ''},
+                          capture_output=True, text=True, timeout=PATIENT_S, check=False)
+    equal(done.returncode, 0, f'agentshim {verb}: {done.stdout}{done.stderr}')
+
+
+def switches(_):
+    with Place(TIMEOUT='1h') as place, Peer('refusing') as peer:
+        caller = kept(place, peer)
+
+        def reached():
+            before = peer.packets()
+            check('refused' in caller.call().text, 'the call fails either way')
+            return peer.packets() > before
+
+        for i in range(TRIPS_AT):
+            check(reached(), f'call {i}')
+        check(not reached(), 'the tripped breaker refuses')
+        for verb, passes in (('off', True), ('on', False), ('observe', True), ('on', False)):
+            switch(place, verb)
+            equal(reached(), passes, f'the first call after {verb} reached the peer')
+        equal(caller.close(), 0, 'exit status')
+
+
+def switch_unknown(_):
+    with Place() as place:
+        done = subprocess.run([TOOL, 'off', 'nobody'], env=place.env(True) | {'LD_PRELOAD': ''},
+                              capture_output=True, text=True, timeout=PATIENT_S, check=False)
+        check(done.returncode != 0 and 'nobody' in done.stderr, f'{done}')
+
+
+GOOD = {
+    'MODE=observe decides and reports, never refuses': mode_observe,
+    'MODE=off leaves calls alone': mode_off,
+    'MODE=forced_open refuses': mode_forced_open,
+    'MODE=forced_closed never refuses': mode_forced_closed,
+    'MAX_REQUESTS successes close': max_requests,
+    'INTERVAL clears the counts': interval,
+    'TIMEOUT ends the open state': timeout,
+    'CONSECUTIVE_FAILURES trips at the number': consecutive_failures,
+    'PATIENCE tells a timeout from a change of mind': patience,
+    'PROBE_TIMEOUT frees the place of a killed probe': probe_timeout,
+    'ERRNO is what connect says': errno_,
+    'PEERS chooses who is guarded': peers,
+    'RULES settle one peer': rules,
+    'SERVICE shares and separates': service,
+    'SERVICE may be any text': service_odd,
+    'DIR is made and used': dir_,
+    'DIR that cannot be leaves private breakers': dir_bad,
+    'LOG writes lines where asked, else nothing': log,
+    'LOG that cannot be opened harms nobody': log_bad,
+    'LOG_LEVEL chooses the lines': log_level,
+    'DISABLE=1 makes the shim inert': disable,
+    'agentshim off, on, observe act on a running process within one call': switches,
+    'agentshim off of an unknown service says so': switch_unknown,
+}
+
+BAD = {
+    'MODE': 'sometimes',
+    'MAX_REQUESTS': '5000',
+    'INTERVAL': '10',
+    'TIMEOUT': '30 parsecs',
+    'CONSECUTIVE_FAILURES': '-1',
+    'PATIENCE': 'long',
+    'PROBE_TIMEOUT': '99999999999h',
+    'ERRNO': 'EWHATEVER',
+    'PEERS': '10.0.0.0/99',
+    'RULES': 'payments:443 timeout=parsecs',
+    'LOG_LEVEL': 'loud',
+    'DISABLE': 'perhaps',
+}
+
+
+def main():
+    tap = Tap()
+    own_network()
+    wanted = sys.argv[1:]
+    for name, story in GOOD.items():
+        if not wanted or name.split()[0].split('=')[0] in wanted:
+            with tap.case(name):
+                story(tap)
+    for name, value in BAD.items():
+        if not wanted or name in wanted:
+            with tap.case(f'{name}={value} is told and the default stands'):
+                bad(name, value)
+    return tap.done()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
