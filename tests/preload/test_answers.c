@@ -117,6 +117,25 @@ static void a_followed_socket_answers_as_ever(void **state)
 	assert_int_equal(close(s), 0);
 }
 
+/* wget looks before it reads (T32): one answer, seen twice. */
+static void a_peek_is_the_first_byte_once(void **state)
+{
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+	char byte = 0;
+
+	(void) state;
+	assert_int_equal(send(s, "y", 1, 0), 1);
+	assert_int_equal(recv(c, &byte, 1, MSG_PEEK), 1);
+	assert_totals(p.key, 1, 0, 0);
+	byte = 0;
+	assert_int_equal(recv(c, &byte, 1, 0), 1);
+	assert_int_equal(byte, 'y');
+	assert_totals(p.key, 1, 0, 0);
+	assert_int_equal(close(c), 0);
+	assert_int_equal(close(s), 0);
+}
+
 /* The first call of a process maps files, and must not be noticed either. */
 static int first_call_keeps_errno(void *arg)
 {
@@ -269,6 +288,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bad_descriptors_are_told),
 		cmocka_unit_test(a_followed_socket_answers_as_ever),
+		cmocka_unit_test(a_peek_is_the_first_byte_once),
 		cmocka_unit_test(the_first_call_keeps_errno),
 		cmocka_unit_test(resolvers_answer_as_ever),
 		cmocka_unit_test(fcntl_keeps_kinds_of_arguments),

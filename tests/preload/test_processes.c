@@ -273,6 +273,56 @@ static void forks_meet_threads_inside_our_hooks(void **state)
 	assert_int_equal(totals_of(p.key).failures, 0);
 }
 
+static void *fails_in_a_thread(void *arg)
+{
+	return fails_once(arg) == 0 ? arg : NULL;
+}
+
+static int starts_a_thread(void *arg)
+{
+	pthread_t thread;
+	void *done = NULL;
+
+	CHECK(pthread_create(&thread, NULL, fails_in_a_thread, arg) == 0);
+	CHECK(pthread_join(thread, &done) == 0 && done == arg);
+	return 0;
+}
+
+static void a_thread_of_a_child_is_guarded_too(void **state)
+{
+	struct peer p = peer_refusing();
+
+	(void) state;
+	assert_int_equal(child_status(starts_a_thread, &p), 0);
+	assert_totals(p.key, 0, 1, 0);
+}
+
+/* ---- T18 ---- */
+
+static int exits_while_waiting(void *arg)
+{
+	const struct peer *p = arg;
+	const int c = socket(AF_INET, SOCK_STREAM, 0);
+
+	CHECK(tcp_connect(c, p) == 0);
+	CHECK(send(c, "x", 1, 0) == 1);
+	patience_passes();
+	exit(0);
+}
+
+/* A script that gives up by ending: the outcome is settled, and nobody waited for. */
+static void what_waits_at_exit_is_settled(void **state)
+{
+	struct peer p = peer_silent(), q = peer_listening();
+
+	(void) state;
+	assert_int_equal(child_status(exits_while_waiting, &p), 0);
+	assert_totals(p.key, 0, 1, 0);
+	/* Sooner than patience lasts it says nothing of the peer. */
+	assert_int_equal(child_status(exits_while_waiting, &q), 0);
+	assert_int_equal(totals_of(q.key).failures, 0);
+}
+
 /* ---- programs started anew ---- */
 
 static int program(const char *verb, const struct peer *p, int fd)
@@ -368,6 +418,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(children_share_the_breaker),
 		cmocka_unit_test(an_unannounced_child_settles_nothing_of_its_parents),
 		cmocka_unit_test(forks_meet_threads_inside_our_hooks),
+		cmocka_unit_test(a_thread_of_a_child_is_guarded_too),
+		cmocka_unit_test(what_waits_at_exit_is_settled),
 		cmocka_unit_test(a_program_started_anew_finds_the_breaker),
 		cmocka_unit_test(settings_outlive_the_environment),
 		cmocka_unit_test(an_inherited_connection_is_its_makers),
