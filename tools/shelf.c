@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/config.h"
 #include "core/ring.h"
 #include "core/text.h"
 #include "tools/tool.h"
@@ -373,12 +374,29 @@ static int by_name(const void *a, const void *b)
 	return name != 0 ? name : user != 0 ? user : strcmp(x->path, y->path);
 }
 
+/* AGENTSHIM_DIR if the shim would take it: else both look in the same other place. */
+static const char *dir_of_environment(void)
+{
+	static bool told;
+	const char *const dir = secure_getenv("AGENTSHIM_DIR");
+
+	if (dir == NULL || dir[strspn(dir, " \t\r\n")] == '\0')
+		return NULL;
+	if (*dir == '/' && strlen(dir) < CONFIG_PATH_SIZE)
+		return dir;
+	if (!told)
+		complain("AGENTSHIM_DIR: found \"%.30s\", expected an absolute path below %d "
+			 "bytes; looking where the shim does without it", dir, CONFIG_PATH_SIZE);
+	told = true;
+	return NULL;
+}
+
 void shelf_read(struct shelf *ret, const char *dir, const struct shelf_filter *filter,
 		size_t max_events)
 {
 	*ret = (struct shelf) { .n_services = 0 };
 	if (dir == NULL)
-		dir = secure_getenv("AGENTSHIM_DIR");
+		dir = dir_of_environment();
 	if (dir != NULL && *dir != '\0') {
 		(void) snprintf(ret->looked_in, sizeof(ret->looked_in), "%s", dir);
 		read_dir(ret, dir, NULL, filter, max_events);

@@ -227,6 +227,19 @@ static void put_breakers(struct page *p, const struct shelf_service *s)
 	free(views);
 }
 
+/* How much of @s stands on a line: broken at a blank, if one comes late enough. */
+static size_t line_of(const char *s, size_t width)
+{
+	const size_t fits = bytes_of(s, width);
+	size_t n = fits;
+
+	if (s[fits] == '\0')
+		return fits;
+	while (n > fits / 2 && s[n] != ' ')
+		n--;
+	return n > fits / 2 ? n : fits;
+}
+
 static void put_problems(struct page *p, const struct shelf_service *s)
 {
 	char(*const problems)[VIEW_PROBLEM_SIZE] = take(VIEW_PROBLEMS_MAX, sizeof(*problems));
@@ -238,10 +251,11 @@ static void put_problems(struct page *p, const struct shelf_service *s)
 		const char *lead = "  ! ";
 
 		do {
-			const size_t length = bytes_of(rest, WIDTH - 4);
+			const size_t length = line_of(rest, WIDTH - 4);
 
 			put(p, "%s%.*s", lead, (int) length, rest);
 			rest += length;
+			rest += *rest == ' ';
 			lead = "    ";
 		} while (*rest != '\0');
 	}

@@ -167,6 +167,25 @@ def problems_are_shown_once(p):
     assert out.replace(b'\n    ', b'').count(b'x' * 80) == 1  # whole, over two lines
 
 
+def problems_are_broken_between_words(p):
+    problem = 'AGENTSHIM_MODE: found "x", expected enforce, observe, off, forced_open or ' \
+        'forced_closed; enforce stands'
+    p.lay(event('config_error', problem))
+    out = p.ok('status').stdout
+    lines_fit(out)
+    assert problem.encode() in out.replace(b'\n    ', b' '), out
+
+
+def a_directory_that_the_shim_declines_is_not_looked_in(p):
+    for bad in 'relative', '/' + 255 * 'x':
+        done = p.tool('status', 'nope', env=p.env(AGENTSHIM_DIR=bad))
+        assert done.returncode == 1, done
+        assert done.stderr.count(b'AGENTSHIM_DIR: found "' + bad[:30].encode() + b'"') == 1, done
+        assert b'in /dev/shm/agentshim-' in done.stderr, done
+    done = p.tool('status', 'nope', env=p.env(AGENTSHIM_DIR=' '))
+    assert b'AGENTSHIM_DIR' not in done.stderr and b'in /dev/shm/agentshim-' in done.stderr, done
+
+
 def the_mode_comes_from_processes_and_from_the_tool(p):
     p.lay(breaker('a:1', 's'))
     assert p.json()['services'][0]['mode'] is None
@@ -725,6 +744,8 @@ CASES = [
     an_open_breaker_whose_time_is_over_says_0,
     without_its_event_no_time_is_invented,
     problems_are_shown_once,
+    problems_are_broken_between_words,
+    a_directory_that_the_shim_declines_is_not_looked_in,
     the_mode_comes_from_processes_and_from_the_tool,
     long_and_odd_names_keep_to_the_width,
     control_characters_never_reach_the_terminal,
