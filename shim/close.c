@@ -13,6 +13,7 @@
 
 #include "shim/fds.h"
 #include "shim/guard.h"
+#include "shim/inbound.h"
 #include "shim/life.h"
 #include "shim/real.h"
 #include "shim/stream.h"
@@ -32,6 +33,7 @@ void close_leaving(int fd)
 {
 	const fds_word word = fds_get(fd);
 
+	inbound_ends(fd);
 	if (__builtin_expect(word != 0, 0))
 		leave(fd, word);
 }

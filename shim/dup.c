@@ -9,12 +9,15 @@
 #include "shim/close.h"
 #include "shim/fds.h"
 #include "shim/guard.h"
+#include "shim/inbound.h"
 #include "shim/life.h"
 #include "shim/real.h"
 #include "shim/stream.h"
 
 void dup_made(int from, int to)
 {
+	if (to >= 0 && from != to)
+		inbound_ends(to);
 	if (to < 0 || (fds_get(from) == 0 && fds_get(to) == 0) || from == to)
 		return;
 	if (!life_own_memory() || !guard_enter())

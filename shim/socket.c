@@ -10,6 +10,7 @@
 
 #include "shim/fds.h"
 #include "shim/guard.h"
+#include "shim/inbound.h"
 #include "shim/life.h"
 #include "shim/real.h"
 #include "shim/stream.h"
@@ -18,6 +19,7 @@ void fd_handed_out(int fd)
 {
 	const fds_word word = fds_get(fd);
 
+	inbound_ends(fd);
 	if (word == 0 || !life_own_memory() || !guard_enter())
 		return;
 
@@ -26,6 +28,13 @@ void fd_handed_out(int fd)
 	stream_forget(fd, word);
 	guard_leave();
 	errno = saved;
+}
+
+void fd_accepted(int fd)
+{
+	fd_handed_out(fd);
+	if (fd >= 0 && armed && life_own_memory())
+		inbound_begins(fd);
 }
 
 EXPORT int socket(int domain, int type, int protocol)
@@ -51,7 +60,7 @@ EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	const int rc = real.accept(fd, addr, len);
 
-	fd_handed_out(rc);
+	fd_accepted(rc);
 	return rc;
 }
 
@@ -59,6 +68,6 @@ EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	const int rc = real.accept4(fd, addr, len, flags);
 
-	fd_handed_out(rc);
+	fd_accepted(rc);
 	return rc;
 }

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "core/clock.h"
+#include "shim/inbound.h"
 #include "shim/life.h"
 #include "shim/real.h"
 
@@ -516,13 +517,16 @@ struct verdict {
 	int error;
 };
 
-/* Waiting in vain: a failure if it was long enough and nobody else fared better. */
+/*
+ * Waiting in vain: a failure if it was long enough, nobody else fared better, and it was not
+ * the program's own client that lost patience.
+ */
 static struct verdict vain(const struct stream *s, uint64_t since, uint64_t now)
 {
 	const bool long_enough = clock_since(since, now) >= s->admission.policy.patience_ns;
 
 	if (!long_enough || s->forks != life_forks() ||
-	    shared_succeeded_since(&s->admission, s->opened_at))
+	    shared_succeeded_since(&s->admission, s->opened_at) || inbound_hung_up())
 		return (struct verdict) { BREAKER_EXCLUDED, 0 };
 	return (struct verdict) { BREAKER_FAILURE, ETIMEDOUT };
 }
@@ -559,10 +563,10 @@ static struct verdict judge(const struct stream *s, int fd, uint64_t now)
 	if (ended && !shut)
 		return (struct verdict) { BREAKER_FAILURE, 0 };
 	if (sent_at != 0) {
-		const struct verdict v = vain(s, sent_at, now);
+		const bool waited = clock_since(sent_at, now) >= s->admission.policy.patience_ns;
 
-		if (v.outcome == BREAKER_FAILURE && (wanted || !shut))
-			return v;
+		if (waited && (wanted || !shut))
+			return vain(s, sent_at, now);
 		return (struct verdict) { wanted ? BREAKER_EXCLUDED : BREAKER_SUCCESS, 0 };
 	}
 	if (wanted)

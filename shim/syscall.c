@@ -113,9 +113,11 @@ static void before(long n, const long a[6])
 static void after(long n, const long a[6], long rc)
 {
 	switch (n) {
-	case SYS_socket:
 	case SYS_accept:
 	case SYS_accept4:
+		fd_accepted((int) rc);
+		break;
+	case SYS_socket:
 		fd_handed_out((int) rc);
 		break;
 	case SYS_dup:
