@@ -5,12 +5,14 @@
  */
 #include "tests/preload/host.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -286,15 +288,21 @@ static void wait_asleep(int tid)
 	}
 }
 
+/* The kernel starts over with low ids, so a thread's may be below its process's. */
 static int other_thread(void)
 {
-	char name[32];
+	DIR *const tasks = opendir("/proc/self/task");
+	int tid = 0;
 
-	for (int tid = getpid() + 1;; tid++) {
-		(void) snprintf(name, sizeof(name), "/proc/self/task/%d", tid);
-		if (access(name, F_OK) == 0)
-			return tid;
+	assert_non_null(tasks);
+	while (tid == 0 || tid == getpid()) {
+		const struct dirent *const task = readdir(tasks);
+
+		assert_non_null(task);
+		tid = atoi(task->d_name); /* 0 for "." and ".." */
 	}
+	(void) closedir(tasks);
+	return tid;
 }
 
 /*
