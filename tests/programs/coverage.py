@@ -27,6 +27,19 @@ bare; the breaker opened at the fifth failed connection; the next call was refus
 packet on the wire, in the client's own words for "connection refused"; and after the timeout
 three successful calls closed the breaker. With a healthy peer each gives the same output and
 exit status as bare. *Kept running* is one process for all calls, else each call is a process.
+
+Each sick peer is on 127.0.0.1; curl also meets a refusing one on ::1. *Unanswered* is a full
+backlog, where SYNs are dropped; *silent* accepts and never answers, and the client gives up
+after its own time limit, which is longer than the patience set; *resetting-late* reads the
+request before it resets. nginx has four workers, which run as `www-data` where root starts it.
+'''
+
+TAIL = '''
+What is shared and survives is shown by `tests/programs/test_shared.py`: one breaker for the
+workers of a prefork server, of nginx and of PHP-FPM, also after a reload. For a binary upgrade
+(USR2) nginx passes on only the variables that its configuration names, so it needs
+`env LD_PRELOAD;` and an `env` line for each `AGENTSHIM_` variable in use; else the new binary
+starts without the shim.
 '''
 
 
@@ -65,7 +78,8 @@ def main():
               + ' |')
     print()
     for (name, kind), reason in sorted(reasons.items()):
-        print(f'- {name}, {kind} peer: {reason}.')
+        print(f'- {name}, {kind} peer, not counted: {reason}.')
+    print(TAIL, end='')
 
 
 if __name__ == '__main__':
