@@ -366,7 +366,8 @@ static void put_service(struct page *p, const struct shelf_service *s)
 	const bool known = view_mode(s, &mode);
 
 	wall_clock(s->header.created_wall_ns, created, sizeof(created), "%Y-%m-%d %H:%M");
-	put(p, "%s  %s%s, user %s, since %s, %s", s->name, known ? policy_mode_name(mode) : "no mode yet",
+	put(p, "%s  %s%s, user %s, since %s, %s", s->name,
+	    known ? policy_mode_name(mode) : "no call guarded yet",
 	    ordered ? " (by agentshim)" : "", s->user, created,
 	    shown(s->header.creator, sizeof(s->header.creator), creator, sizeof(creator)));
 	put_breakers(p, s);
