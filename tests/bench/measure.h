@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-/* Odd, so that the median is a round; >= 15 as docs/performance.md promises. */
+/* Odd, so that the median is a round; fewer than 15 leave the interval too wide to tell. */
 #define MEASURE_ROUNDS 21
 
 /* Nanoseconds a call, the bare loop's share taken off. */
