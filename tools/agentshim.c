@@ -18,7 +18,8 @@ static const char mode_help[] =
 	"  observe  breakers decide and report, but refuse nothing\n"
 	"  on       takes either back: the service goes by its own settings again\n"
 	"\n"
-	"SERVICE is a name, a file's stem or a path, as `agentshim status` shows them.\n"
+	"SERVICE is a name as `agentshim status` shows it; where several services have it,\n"
+	"the stem of the state file or its path (`agentshim status --json` has it).\n"
 	"Exit status: 0 done, 1 no such service, several, or refused, 2 usage.\n";
 
 static const struct verb verbs[] = {
