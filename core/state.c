@@ -67,11 +67,25 @@ static uint64_t published(uint64_t claim)
 	return next != 0 ? next : 2;
 }
 
-/* Only a writer of our own pid namespace can be known to be dead. */
-static bool abandoned(uint64_t stamp, const struct state_writer *w)
+/* Has this very stamp stood here for too long? Times it from when somebody first asks. */
+static bool overdue(struct state_slot *slot, uint64_t stamp, uint64_t now)
 {
-	return odd(stamp) && (stamp >> NS_SHIFT & NS_MASK) == ns_bits(w) &&
-	       w->gone((uint32_t) (stamp >> PID_SHIFT & PID_MASK));
+	/* Acquire: the time belongs to that stamp or a later one. Pairs with the release. */
+	if (atomic_load_explicit(&slot->odd_stamp, memory_order_acquire) == stamp)
+		return clock_since(atomic_load_explicit(&slot->odd_since, memory_order_relaxed),
+				   now) > STATE_WRITER_NS;
+	atomic_store_explicit(&slot->odd_since, now, memory_order_relaxed);
+	atomic_store_explicit(&slot->odd_stamp, stamp, memory_order_release);
+	return false;
+}
+
+/* Only a writer of our own pid namespace can be known to be dead, however long it takes. */
+static bool abandoned(struct state_slot *slot, uint64_t stamp, const struct state_writer *w,
+		      uint64_t now)
+{
+	if ((stamp >> NS_SHIFT & NS_MASK) != ns_bits(w))
+		return overdue(slot, stamp, now);
+	return w->gone((uint32_t) (stamp >> PID_SHIFT & PID_MASK));
 }
 
 static void pack(const char *peer, uint64_t words[PEER_WORDS])
@@ -115,13 +129,13 @@ enum look { LOOK_FOUND, LOOK_OTHER, LOOK_FREE, LOOK_BUSY, LOOK_END };
 /* What stands at @index; @ret_stamp is what was seen there. */
 static enum look look(const struct search *q, uint32_t index, uint64_t *ret_stamp)
 {
-	const struct state_slot *slot = &q->state->slots[index];
+	struct state_slot *slot = &q->state->slots[index];
 	const uint64_t stamp = atomic_load_explicit(&slot->stamp, memory_order_acquire);
 	const uint64_t hash = atomic_load_explicit(&slot->hash, memory_order_relaxed);
 
 	*ret_stamp = stamp;
 	if (odd(stamp))
-		return abandoned(stamp, q->writer) ? LOOK_FREE : LOOK_BUSY;
+		return abandoned(slot, stamp, q->writer, q->now) ? LOOK_FREE : LOOK_BUSY;
 	if ((stamp & INCARNATION_MASK) == 0)
 		return LOOK_END;
 	if (hash == q->hash && same_peer(slot, q->words)) {
@@ -215,6 +229,33 @@ static void fill(const struct search *q, struct state_slot *slot)
 	breaker_init(&slot->breaker, q->now);
 }
 
+/* Takes the peer out of @slot, if @stamp is still what stands there. */
+static void vacate(const struct search *q, struct state_slot *slot, uint64_t stamp)
+{
+	const uint64_t mine = claimed(stamp, q->writer);
+
+	if (odd(stamp) || !atomic_compare_exchange_strong_explicit(&slot->stamp, &stamp, mine,
+								   memory_order_acq_rel,
+								   memory_order_relaxed))
+		return;
+	atomic_store_explicit(&slot->hash, 0, memory_order_relaxed);
+	/* Release: as in claim(); whoever took us for dead by now publishes it himself. */
+	stamp = mine;
+	(void) atomic_compare_exchange_strong_explicit(&slot->stamp, &stamp, published(mine),
+						       memory_order_release,
+						       memory_order_relaxed);
+}
+
+/* Frees a slot of our peer that is one too many. */
+static void give_back(const struct search *q, struct state_ref ref)
+{
+	struct state_slot *slot = &q->state->slots[ref.index];
+	const uint64_t stamp = atomic_load_explicit(&slot->stamp, memory_order_relaxed);
+
+	if ((stamp & INCARNATION_MASK) == ref.incarnation)
+		vacate(q, slot, stamp);
+}
+
 /* Rewrites the slot for our peer. False: somebody else was faster, look again. */
 static bool claim(const struct search *q, uint32_t index, uint64_t stamp, struct state_found *ret)
 {
@@ -222,6 +263,7 @@ static bool claim(const struct search *q, uint32_t index, uint64_t stamp, struct
 	const bool had_peer = !odd(stamp) && (stamp & INCARNATION_MASK) != 0 &&
 			      atomic_load_explicit(&slot->hash, memory_order_relaxed) != 0;
 	const uint64_t mine = claimed(stamp, q->writer);
+	uint64_t still = mine;
 
 	ret->evicted[0] = '\0';
 	if (had_peer)
@@ -235,28 +277,17 @@ static bool claim(const struct search *q, uint32_t index, uint64_t stamp, struct
 	fill(q, slot);
 
 	/* Release: who reads the even stamp reads the whole slot. Pairs with look(). */
-	atomic_store_explicit(&slot->stamp, published(mine), memory_order_release);
+	if (!atomic_compare_exchange_strong_explicit(&slot->stamp, &still, published(mine),
+						     memory_order_release,
+						     memory_order_relaxed)) {
+		/* We were stopped for so long that another took us for dead, and then wrote
+		 * over its work: nobody shall find what that came to. */
+		vacate(q, slot, still);
+		return false;
+	}
 	ret->ref = ref_of(index, published(mine));
 	ret->created = true;
 	return true;
-}
-
-/* Frees a slot of our peer that is one too many. */
-static void give_back(const struct search *q, struct state_ref ref)
-{
-	struct state_slot *slot = &q->state->slots[ref.index];
-	uint64_t stamp = atomic_load_explicit(&slot->stamp, memory_order_relaxed);
-	const uint64_t mine = claimed(stamp, q->writer);
-
-	if ((stamp & INCARNATION_MASK) != ref.incarnation)
-		return;
-
-	if (!atomic_compare_exchange_strong_explicit(&slot->stamp, &stamp, mine,
-						     memory_order_acq_rel,
-						     memory_order_relaxed))
-		return;
-	atomic_store_explicit(&slot->hash, 0, memory_order_relaxed);
-	atomic_store_explicit(&slot->stamp, published(mine), memory_order_release);
 }
 
 /*

@@ -21,6 +21,12 @@
 #define STATE_PEER_SIZE 264 /* "host:port": 253 + 1 + 5, brackets of IPv6, NUL; in words */
 #define STATE_IDLE_NS   (600 * UINT64_C(1000000000)) /* unused this long, a slot may go */
 
+/*
+ * A writer whose pid means nothing to us is taken for dead after this long over one slot:
+ * else a container that ended there would keep the slot odd for ever. It takes microseconds.
+ */
+#define STATE_WRITER_NS (60 * UINT64_C(1000000000))
+
 struct state_slot {
 	/* `pidns hash:18 | pid:22 | incarnation:24`; pid is the writer's while odd, else 0 */
 	_Atomic uint64_t stamp;
@@ -33,6 +39,8 @@ struct state_slot {
 	_Atomic uint64_t told_at; /* when that was */
 	_Atomic uint64_t traced;  /* generation whose first refusal has given its stack */
 	_Atomic uint64_t settings[6]; /* see state_put_settings() */
+	/* The odd stamp that a process of another pid namespace saw here, and when first. */
+	_Atomic uint64_t odd_stamp, odd_since;
 	struct breaker breaker;
 } __attribute__((aligned(64)));
 

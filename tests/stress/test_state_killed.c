@@ -22,7 +22,7 @@
 
 #define KILLS   10000
 #define VICTIMS 2
-#define STOPS   50   /* stopped in the middle of a slot, that is; most stops hit elsewhere */
+#define STOPS   25   /* stopped in the middle of a slot, that is; most stops hit elsewhere */
 #define TRIES   20000
 #define PEERS   8    /* that must be findable after all */
 #define OTHERS  256  /* that come and go, and take the place of those */
@@ -37,6 +37,8 @@ static struct shared {
 /* All of them want the same place, so that each search meets the work of the others. */
 static char peers[PEERS + OTHERS][32];
 
+static uint64_t pidns = 4026531836; /* of whoever asks */
+
 static bool gone(uint32_t pid)
 {
 	return kill((pid_t) pid, 0) < 0 && errno == ESRCH;
@@ -44,7 +46,7 @@ static bool gone(uint32_t pid)
 
 static struct state_writer self(void)
 {
-	return (struct state_writer) { (uint32_t) getpid(), 4026531836, gone };
+	return (struct state_writer) { (uint32_t) getpid(), pidns, gone };
 }
 
 static bool find(const char *peer, uint64_t now, struct state_found *ret)
@@ -226,6 +228,15 @@ static struct state_slot *written_by(pid_t pid)
 	return NULL;
 }
 
+/* Frees all places but @keep, so that the writer goes on writing and does not only find. */
+static void make_room(const struct state_slot *keep)
+{
+	for (unsigned i = 0; i < STATE_SLOTS; i++)
+		if (&shared->table.slots[i] != keep &&
+		    (atomic_load(&shared->table.slots[i].stamp) & 1) == 0)
+			atomic_store(&shared->table.slots[i].hash, 0);
+}
+
 static void a_stopped_writer_keeps_its_slot(void **state)
 {
 	const pid_t pid = begin(0, NS_PER_S, 0);
@@ -251,15 +262,95 @@ static void a_stopped_writer_keeps_its_slot(void **state)
 			assert_true(atomic_load(&slot->stamp) == stamp);
 			stops++;
 		}
+		make_room(NULL);
 		assert_int_equal(kill(pid, SIGCONT), 0);
 	}
 	wait_for_steps(0, 1);
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
+	make_room(NULL);
 	print_message("# stopped %u times in the middle of a slot\n", stops);
 	assert_int_equal(stops, STOPS);
 	assert_findable(UINT64_MAX / 2);
 	assert_odd_slots_end(UINT64_MAX - 1);
+}
+
+/* Each slot's hash is that of the peer it names. */
+static void assert_no_mixture(void)
+{
+	char text[STATE_PEER_SIZE];
+	struct state_ref ref;
+
+	for (uint32_t i = 0; i < STATE_SLOTS; i++)
+		if (state_read(&shared->table, i, text, &ref))
+			assert_true(atomic_load(&shared->table.slots[i].hash) ==
+				    state_peer_hash(text));
+	for (unsigned i = 0; i < PEERS + OTHERS; i++)
+		assert_in_range(slots_of(peers[i]), 0, 1);
+}
+
+/*
+ * In another pid namespace nobody can tell whether it lives: its slot is taken after a minute.
+ * When it does come back it writes over what is no longer its own, and has to make that good.
+ */
+static void a_writer_that_comes_back_too_late_undoes_its_work(void **state)
+{
+	const uint64_t ours = pidns;
+	uint64_t now = UINT64_MAX / 2, taken = 0;
+	struct state_slot *from = NULL;
+	unsigned stolen = 0;
+	int status;
+
+	(void) state;
+	pidns = ours + 1;
+
+	const pid_t pid = begin(0, NS_PER_S, 0);
+
+	pidns = ours;
+	for (unsigned i = 0; i < TRIES && stolen < STOPS; i++) {
+		struct state_found found;
+		struct state_slot *slot;
+
+		wait_for_steps(0, 1 + (from == NULL ? (unsigned) rand() % 3 : 0));
+		assert_int_equal(kill(pid, SIGSTOP), 0);
+		assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+		/* It went on after its slot had been taken: who took it has it no more. */
+		if (from != NULL)
+			assert_true((atomic_load(&from->stamp) & 0xffffff) > taken);
+		from = NULL;
+		slot = written_by(pid);
+		if (slot != NULL) {
+			const uint64_t stamp = atomic_load(&slot->stamp);
+
+			/* The first look begins the minute, the second finds it over. */
+			for (unsigned p = 0; p < PEERS + OTHERS; p++)
+				(void) find(peers[p], now, &found);
+			assert_true(atomic_load(&slot->stamp) == stamp);
+			now += STATE_IDLE_NS + 1;
+			for (unsigned p = 0; p < PEERS + OTHERS; p++)
+				(void) find(peers[p], now, &found);
+			/* Nobody may have needed it: there are idle slots before it. */
+			taken = atomic_load(&slot->stamp) & 0xffffff;
+			if (atomic_load(&slot->stamp) != stamp) {
+				stolen++;
+				from = slot;
+			}
+			now += STATE_IDLE_NS + 1;
+		}
+		make_room(from);
+		assert_int_equal(kill(pid, SIGCONT), 0);
+	}
+	/* What it was stopped at last has come to its end by then. */
+	wait_for_steps(0, 2);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	print_message("# took a stopped writer's slot %u times\n", stolen);
+	assert_int_equal(stolen, STOPS);
+	assert_no_mixture();
+	pidns = ours + 1; /* who may judge what the dead one left */
+	assert_odd_slots_end(UINT64_MAX - 1);
+	assert_findable(UINT64_MAX - 1);
+	pidns = ours;
 }
 
 int main(void)
@@ -267,6 +358,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(killed_writers_leave_nothing_that_stays, make, drop),
 		cmocka_unit_test_setup_teardown(a_stopped_writer_keeps_its_slot, make, drop),
+		cmocka_unit_test_setup_teardown(
+			a_writer_that_comes_back_too_late_undoes_its_work, make, drop),
 	};
 
 	(void) alarm(150);

@@ -182,15 +182,20 @@ static void an_idle_slot_goes_to_a_new_peer_which_names_the_old(void **state)
 	for (unsigned i = 0; i < STATE_SLOTS; i++)
 		assert_true(find(numbered(i), NOW, &found[i]));
 
-	/* All but two are in use; one of those two has been tripped. */
+	/* All but two are in use; those two have been tripped, and that has been told. */
 	for (unsigned i = 0; i < STATE_SLOTS; i++)
 		if (i != 100 && i != 400)
 			state_touch(state_slot(table, found[i].ref), later);
 	for (unsigned i = 0; i < policy.consecutive_failures; i++)
 		for (unsigned k = 100; k <= 400; k += 300) {
-			struct breaker *b = &state_slot(table, found[k].ref)->breaker;
+			struct state_slot *slot = state_slot(table, found[k].ref);
+			struct breaker *b = &slot->breaker;
 			struct breaker_ticket ticket;
 
+			atomic_store(&slot->last_error, 1);
+			atomic_store(&slot->told, 1);
+			atomic_store(&slot->told_at, NOW);
+			atomic_store(&slot->traced, NOW);
 			assert_int_equal(breaker_admit(b, &policy, NOW, NULL, &ticket),
 					 BREAKER_ADMITTED);
 			(void) breaker_settle(b, &policy, &ticket, BREAKER_FAILURE, NOW, NULL);
@@ -208,6 +213,13 @@ static void an_idle_slot_goes_to_a_new_peer_which_names_the_old(void **state)
 	assert_null(state_slot(table, found[loser].ref));
 	assert_int_equal(breaker_peek(&state_slot(table, next.ref)->breaker, NULL, NULL),
 			 BREAKER_CLOSED);
+	const struct state_slot *slot = state_slot(table, next.ref);
+
+	/* What was told of the old peer says nothing of the new one. */
+	assert_int_equal(atomic_load(&slot->last_error), 0);
+	assert_int_equal(atomic_load(&slot->told), 0);
+	assert_int_equal(atomic_load(&slot->told_at), 0);
+	assert_int_equal(atomic_load(&slot->traced), 0);
 	assert_int_equal(slots_of(numbered(loser)), 0);
 	assert_int_equal(slots_of("new:80"), 1);
 
@@ -357,6 +369,29 @@ static void a_writer_of_another_pid_namespace_is_not_judged(void **state)
 	assert_true(state_find(table, "a:1", &there, NOW, &found));
 	assert_true(found.created);
 	assert_int_equal(found.ref.index, first.ref.index);
+}
+
+static void a_writer_of_another_pid_namespace_has_a_minute(void **state)
+{
+	const uint64_t t0 = NOW + 5 * STATE_IDLE_NS; /* when it is first met counts */
+	struct state_found first, found;
+
+	(void) state;
+	assert_true(find("a:1", NOW, &first));
+	abandon(first.ref, dead_pid(), self().pidns + 1);
+	assert_false(find("a:1", t0, &found));
+	assert_false(find("a:1", t0 + STATE_WRITER_NS, &found));
+	assert_false(find("a:1", t0 - NS_PER_S, &found)); /* a clock that lags behind */
+
+	/* It is alive after all, and writes the slot again: that is another minute. */
+	first.ref.incarnation += 2;
+	abandon(first.ref, dead_pid(), self().pidns + 1);
+	assert_false(find("a:1", t0 + STATE_WRITER_NS + 1, &found));
+	assert_false(find("a:1", t0 + 2 * STATE_WRITER_NS + 1, &found));
+	assert_true(find("a:1", t0 + 2 * STATE_WRITER_NS + 2, &found));
+	assert_true(found.created);
+	assert_int_equal(found.ref.index, first.ref.index);
+	assert_int_equal(slots_of(NULL), 1);
 }
 
 /* ---- races ---- */
@@ -563,6 +598,7 @@ int main(void)
 		TEST(a_dead_writers_slot_is_finished_by_the_next),
 		TEST(a_living_writer_is_not_stolen_from),
 		TEST(a_writer_of_another_pid_namespace_is_not_judged),
+		TEST(a_writer_of_another_pid_namespace_has_a_minute),
 		TEST(racers_for_one_peer_end_in_one_slot),
 		TEST(racers_who_disagree_on_idleness_end_in_one_slot),
 		TEST(noise_in_the_whole_table_harms_nobody),
