@@ -252,7 +252,7 @@ static void jump_out_of(void (*f)(const struct work *), const struct work *w, lo
 {
 	struct poker poker = { pthread_self(), gettid(), nr };
 	const struct sigaction action = { .sa_handler = leap };
-	pthread_t thread;
+	static pthread_t thread; /* a local one is lost with the leap */
 
 	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
 	if (sigsetjmp(out, 1) == 0) {
