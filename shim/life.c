@@ -20,6 +20,7 @@
 #include "shim/raw.h"
 #include "shim/real.h"
 #include "shim/report.h"
+#include "shim/sandbox.h"
 #include "shim/shared.h"
 #include "shim/stream.h"
 
@@ -59,6 +60,8 @@ uint32_t life_pid(void)
 
 bool life_own_memory(void)
 {
+	if (atomic_load_explicit(&sandboxed, memory_order_relaxed))
+		return false;
 	return life_pid() == (uint32_t) raw_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }
 

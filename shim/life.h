@@ -35,8 +35,9 @@ extern bool armed;
 uint32_t life_pid(void);
 
 /*
- * life_own_memory - is the caller the process whose memory this is?
- * False in a vfork child, which runs in its parent's memory: it must change nothing of ours.
+ * life_own_memory - may we act: is the caller the process whose memory this is?
+ * False in a vfork child, which runs in its parent's memory: it must change nothing of ours;
+ * and for good in a process under a seccomp filter of its own (sandbox.h).
  * Context: one getpid(2), past any hook; any thread, signal handlers too; errno kept.
  */
 bool life_own_memory(void);

@@ -178,6 +178,18 @@ static int raw_fcntl(int fd, int command, ...)
 	return (int) RAW(SYS_fcntl, fd, command, arg, 0, 0, 0);
 }
 
+static int raw_prctl(int option, ...)
+{
+	__builtin_va_list args;
+	long a[4];
+
+	__builtin_va_start(args, option);
+	for (int i = 0; i < 4; i++)
+		a[i] = __builtin_va_arg(args, long);
+	__builtin_va_end(args);
+	return (int) RAW(SYS_prctl, option, a[0], a[1], a[2], a[3], 0);
+}
+
 /*
  * These have no system call to stand in for them. No allocator calls them while it starts,
  * so looking them up is safe even before the constructor.
@@ -284,6 +296,7 @@ struct real real = {
 	.dup3 = raw_dup3,
 	.fcntl = raw_fcntl,
 	.__fcntl = raw_fcntl,
+	.prctl = raw_prctl,
 	.fclose = late_fclose,
 	.freopen = late_freopen,
 	.getaddrinfo = late_getaddrinfo,
@@ -346,6 +359,7 @@ bool real_fill(void)
 		ROW(__dup2, "__dup2"),
 		ROW(dup3, "dup3"),
 		ROW(fcntl, "fcntl"),
+		ROW(prctl, "prctl"),
 		ROW(__fcntl, "__fcntl"),
 		ROW(fclose, "fclose"),
 		ROW(freopen, "freopen"),

@@ -58,6 +58,7 @@ struct real {
 	int (*dup3)(int, int, int);
 	int (*fcntl)(int, int, ...);
 	int (*__fcntl)(int, int, ...);
+	int (*prctl)(int, ...);
 	int (*fclose)(FILE *);
 	FILE *(*freopen)(const char *, const char *, FILE *);
 

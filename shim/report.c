@@ -66,7 +66,7 @@ static bool gone(uint32_t pid)
 	return raw_syscall(SYS_kill, (long) pid, 0, 0, 0, 0, 0) == -ESRCH;
 }
 
-static unsigned own_ring(struct ring_file *f)
+static unsigned own_ring(struct ring_file *f, ring_gone *is_gone)
 {
 	const uint32_t claimed = atomic_load_explicit(&life->ring, memory_order_relaxed);
 
@@ -78,7 +78,7 @@ static unsigned own_ring(struct ring_file *f)
 		.start = atomic_load_explicit(&life->start, memory_order_relaxed),
 		.pidns = life_pidns(),
 	};
-	const unsigned got = ring_claim(f, &owner, gone);
+	const unsigned got = ring_claim(f, &owner, is_gone);
 
 	atomic_store_explicit(&life->ring, got + 1, memory_order_relaxed);
 	return got;
@@ -149,7 +149,7 @@ static void keep(const struct event *e)
 	struct ring_file *f = atomic_load_explicit(&ring, memory_order_acquire);
 
 	if (f != NULL)
-		(void) ring_write(f, own_ring(f), e);
+		(void) ring_write(f, own_ring(f, gone), e);
 }
 
 /* That the log cannot be had is told where `agentshim status` looks, once. */
@@ -273,4 +273,25 @@ void report_text(enum event_kind kind, const char *text)
 
 	text_add(&t, text);
 	report_event(&e, false);
+}
+
+static bool never_gone(uint32_t pid)
+{
+	(void) pid;
+	return false;
+}
+
+void report_quietly(enum event_kind kind, const char *text)
+{
+	struct ring_file *f = atomic_load_explicit(&ring, memory_order_acquire);
+	struct event e = { .kind = kind };
+	struct text t = text_in(e.text, sizeof(e.text));
+
+	if (f == NULL)
+		return;
+	text_add(&t, text);
+	e.wall_ns = clock_wall();
+	e.mono_ns = clock_now();
+	e.pid = life_pid();
+	(void) ring_write(f, own_ring(f, never_gone), &e);
 }

@@ -23,6 +23,12 @@ void report_to(struct ring_file *ring, _Atomic uint64_t *ids, const char *servic
  */
 void report_event(struct event *e, bool stack);
 
+/*
+ * report_quietly - as report_text(), but without a system call: the ring alone, and only when
+ * this process has mapped it. Context: any thread, signal handlers too.
+ */
+void report_quietly(enum event_kind kind, const char *text);
+
 /* report_text - an event that is a kind and a text */
 void report_text(enum event_kind kind, const char *text);
 

@@ -29,6 +29,7 @@
 #define MAPS         8     /* times that deleted files are followed by new ones */
 #define GRAVES       4     /* worlds that wait for their readers to have left */
 #define REJOIN_NS    (1 * NS_PER_S)
+#define SHARE_NS     (10 * NS_PER_S) /* private memory tries again to become shared */
 #define SUM_NS       (1 * NS_PER_S) /* refusals are reported in sums of this time */
 #define YIELDS_MAX   1000  /* building takes some 100 us; then the call goes on unguarded */
 #define GIVEN_UP_MAX 8     /* then the program is one that does not try the next address */
@@ -365,6 +366,9 @@ static void begin(void)
 	if (world == NULL && n_maps < MAPS && map_files(false)) {
 		struct world *next = make_world();
 
+		if (maps[n_maps - 1].path[0] == '\0')
+			atomic_store_explicit(&rejoin_at, clock_now() + SHARE_NS,
+					      memory_order_relaxed);
 		if (next != NULL)
 			(void) publish(next, NULL);
 		report_problems();
@@ -403,21 +407,28 @@ static void forget_notes(void)
 	}
 }
 
-/* Once a second: was the state file deleted or replaced? Then join the one there is now. */
-static void rejoin_if_gone(uint32_t map, uint64_t now)
+/* Is there a file to be joined in place of what is mapped? */
+static bool to_join(const struct map *m)
+{
+	/* What kept the memory private may have passed, a full disk or too many open files. */
+	return m->path[0] == '\0' || segment_gone(&m->segment, AT_FDCWD, m->path);
+}
+
+/* Now and then: was the state file deleted or replaced? Then join the one there is now. */
+static void rejoin(uint32_t map, uint64_t now)
 {
 	uint64_t at = atomic_load_explicit(&rejoin_at, memory_order_relaxed);
 	const struct map *m = &maps[map];
+	const uint64_t pause = m->path[0] == '\0' ? SHARE_NS : REJOIN_NS;
 	struct world *old[GRAVES];
 	struct calm calm;
 	uint32_t n = 0;
 
-	if (now < at || !atomic_compare_exchange_strong_explicit(&rejoin_at, &at, now + REJOIN_NS,
+	if (now < at || !atomic_compare_exchange_strong_explicit(&rejoin_at, &at, now + pause,
 								 memory_order_relaxed,
 								 memory_order_relaxed))
 		return;
-	if (m->path[0] == '\0' || !segment_gone(&m->segment, AT_FDCWD, m->path) ||
-	    !try_building(&calm))
+	if (!to_join(m) || !try_building(&calm))
 		return;
 	if (map == n_maps - 1 && n_maps < MAPS && map_files(true)) {
 		struct world *next = make_world();
@@ -661,7 +672,7 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, stru
 	if (full)
 		renew(w); /* this one call goes unguarded */
 	else
-		rejoin_if_gone(map, now);
+		rejoin(map, now);
 	found.admission.address = address_hash(&peer.who.address);
 	found.admission.followed = peer.followed;
 	return found.slot != NULL ? ask(&found, peer.key, now, ret, ret_errno) : SHARED_UNGUARDED;

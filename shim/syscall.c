@@ -16,6 +16,7 @@
 #include "shim/life.h"
 #include "shim/raw.h"
 #include "shim/real.h"
+#include "shim/sandbox.h"
 #include "shim/socket.h"
 
 /*
@@ -130,6 +131,12 @@ static void after(long n, const long a[6], long rc)
 	case SYS_fcntl:
 		if (a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC)
 			dup_made((int) a[0], (int) rc);
+		break;
+	case SYS_seccomp:
+		sandbox_seccomp((unsigned long) a[0], rc);
+		break;
+	case SYS_prctl:
+		sandbox_prctl((unsigned long) a[0], rc);
 		break;
 	case SYS_socketpair:
 		if (rc == 0) {

@@ -385,12 +385,15 @@ int child_status(int (*f)(void *), void *arg)
 		_exit(line != 0);
 	}
 	(void)raw_close(pipes[1]);
-	(void)!read(pipes[0], &line, sizeof(line));
+
+	/* A child that ended by other means than returning from @f has said nothing. */
+	const bool said = read(pipes[0], &line, sizeof(line)) == (ssize_t)sizeof(line);
+
 	(void)raw_close(pipes[0]);
 
 	const int status = wait_status(pid);
 
-	return status > 1000 ? status : line;
+	return status > 1000 ? status : said ? line : -1;
 }
 
 static int entries(const char *path)

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -1215,6 +1216,32 @@ static void tells_its_version(const struct hook *h)
 	assert_string_equal(version, AGENTSHIM_VERSION);
 }
 
+/* Answers as without us; what a filter set by it does to us is told in test_sandbox.c. */
+static void forwards_its_arguments(const struct hook *h)
+{
+	char name[16] = "";
+
+	(void)h;
+	assert_int_equal(prctl(PR_SET_NAME, "a thread", 0, 0, 0), 0);
+	assert_int_equal(prctl(PR_GET_NAME, name, 0, 0, 0), 0);
+	assert_string_equal(name, "a thread");
+	errno = 0;
+	assert_int_equal(prctl(-1, 0, 0, 0, 0), -1);
+	assert_int_equal(errno, EINVAL);
+	errno = 0;
+	assert_int_equal(prctl(PR_SET_SECCOMP, 2, NULL, 0, 0), -1);
+	assert_int_equal(errno, EFAULT);
+
+	/* A filter that was refused changes nothing for us. */
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p);
+
+	assert_int_equal(requests_of(p.key), 1);
+	assert_int_equal(close(c), 0);
+}
+
+static const struct kind controlling = {.own = {forwards_its_arguments}};
+
 static const struct kind telling = {.own = {tells_its_version}};
 
 /* ---- the table ---- */
@@ -1320,6 +1347,7 @@ static const struct hook hooks[] = {
 	{"gethostbyname_r", NULL, &naming, .look_up = look_up_gethostbyname_r},
 	{"gethostbyname2_r", NULL, &naming, .look_up = look_up_gethostbyname2_r},
 
+	{"prctl", .kind = &controlling},
 	{"agentshim_version", .kind = &telling},
 };
 

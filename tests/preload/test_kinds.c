@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -71,11 +72,14 @@ static void odd_arguments_are_the_kernels(void **state)
 	struct peer p = peer_listening();
 	const struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT,
 					  .sin6_port = p.addr.sin_port };
+	char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	const struct {
 		const char *name;
 		const void *addr;
 		socklen_t len;
 	} rows[] = {
+		{ "an address that is not there", (const void *) 16, sizeof(p.addr) },
+		{ "an address that ends too soon", page + 4096 - 12, sizeof(p.addr) },
 		{ "no address", NULL, 0 },
 		{ "no address, but a length", NULL, sizeof(p.addr) },
 		{ "no length", &p.addr, 0 },
@@ -89,6 +93,9 @@ static void odd_arguments_are_the_kernels(void **state)
 	};
 
 	(void) state;
+	assert_ptr_not_equal(page, MAP_FAILED);
+	assert_int_equal(mprotect(page + 4096, 4096, PROT_NONE), 0);
+	memcpy(page + 4096 - 12, &p.addr, 12);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const int a = tcp_socket(), b = tcp_socket();
 
