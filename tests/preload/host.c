@@ -386,14 +386,14 @@ int child_status(int (*f)(void *), void *arg)
 	}
 	(void)raw_close(pipes[1]);
 
-	/* A child that ended by other means than returning from @f has said nothing. */
+	/* One that ended by other means than returning from @f has its exit status alone. */
 	const bool said = read(pipes[0], &line, sizeof(line)) == (ssize_t)sizeof(line);
 
 	(void)raw_close(pipes[0]);
 
 	const int status = wait_status(pid);
 
-	return status > 1000 ? status : said ? line : -1;
+	return status > 1000 || !said ? status : line;
 }
 
 static int entries(const char *path)

@@ -34,7 +34,6 @@ int __dup2(int, int);
 int __fcntl(int, int, ...);
 ssize_t __read(int, void *, size_t);
 ssize_t __write(int, const void *, size_t);
-ssize_t __send(int, const void *, size_t, int);
 ssize_t __read_chk(int, void *, size_t, size_t);
 ssize_t __recv_chk(int, void *, size_t, size_t, int);
 ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
@@ -435,7 +434,11 @@ static ssize_t put_send(int fd)
 
 static ssize_t put___send(int fd)
 {
-	return __send(fd, "x", 1, 0);
+	/* Looked up: on aarch64 libc keeps it for old programs, none can be linked to it. */
+	ssize_t (*const old)(int, const void *, size_t, int) =
+		(ssize_t(*)(int, const void *, size_t, int)) dlsym(RTLD_DEFAULT, "__send");
+
+	return old(fd, "x", 1, 0);
 }
 
 static ssize_t put_sendto(int fd)
