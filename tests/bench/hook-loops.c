@@ -291,18 +291,24 @@ static int run_refused(void)
 
 /* ---- for callgrind: the same call N times, as the program would ---- */
 
-/* Not static: callgrind finds them by name. */
+/* Not static, and in one piece: callgrind finds them by name. clang makes no clones. */
+#if __has_attribute(noclone)
+#define WHOLE __attribute__((noinline, noclone))
+#else
+#define WHOLE __attribute__((noinline))
+#endif
+
 void counted_write(int fd, long n);
 void counted_read(int fd, long n);
 void counted_send(int fd, long n);
 
-__attribute__((noinline, noclone)) void counted_write(int fd, long n)
+WHOLE void counted_write(int fd, long n)
 {
 	for (long i = 0; i < n; i++)
 		(void) write(fd, "x", 1);
 }
 
-__attribute__((noinline, noclone)) void counted_read(int fd, long n)
+WHOLE void counted_read(int fd, long n)
 {
 	char byte;
 
@@ -310,7 +316,7 @@ __attribute__((noinline, noclone)) void counted_read(int fd, long n)
 		(void) read(fd, &byte, 1);
 }
 
-__attribute__((noinline, noclone)) void counted_send(int fd, long n)
+WHOLE void counted_send(int fd, long n)
 {
 	for (long i = 0; i < n; i++)
 		(void) send(fd, "x", 1, MSG_NOSIGNAL);
