@@ -40,6 +40,38 @@ workers of a prefork server, of nginx and of PHP-FPM, also after a reload. For a
 (USR2) nginx passes on only the variables that its configuration names, so it needs
 `env LD_PRELOAD;` and an `env` line for each `AGENTSHIM_` variable in use; else the new binary
 starts without the shim.
+
+## How a connection is judged
+
+A connection's outcome is open from `connect` to the first sign: a byte from the peer is a
+success; an error, an end before any byte, or waiting in vain for `patience` is a failure. What
+says nothing about the peer is excluded and moves no count but its own: faults of this process,
+a kernel without a route, an idle connection that the peer closes, giving up sooner than
+patience, a proxy's client that hung up first, a sibling connection that did better, and an
+address that failed while its name has another to try next.
+
+## What is not covered, or judged wrongly
+
+- Nothing is seen of static programs, of Go, of io_uring and of programs that enter the kernel
+  by themselves; setuid programs leave every preload out.
+- A program that ends by a signal or `_exit` settles nothing. While half-open its place comes
+  back after `probe_timeout`.
+- A client that only writes, closes a second or more after its last write and never reads (some
+  log and metrics senders) looks like one that gave up on a silent peer. Give its peer a rule
+  with a longer `patience`, or `mode=off`.
+- A proxy that reads ahead on an idle connection and gives it up later looks the same.
+- A proxy that closes its client's connection before its own call counts that call as a failure,
+  though the client left first.
+- Of a name with several addresses only the last one's failure to connect counts, since a program
+  tries them in turn; one that never does is noticed after eight such failures in one process.
+- A protocol that keeps connections is judged once each, by the first answer.
+- Under a seccomp filter that the program sets itself (`prctl` or `seccomp` through libc) it goes
+  unguarded from then on. A filter set before its start must allow what we call at load and at
+  the first connect, or `AGENTSHIM_DISABLE=1` is to be set: `membarrier madvise readlink getcwd
+  newfstatat openat mkdir fallocate prlimit64 getrandom pread64 linkat unlinkat mmap
+  rt_sigprocmask getpid gettid geteuid getsockopt getpeername`.
+- A service's two files take 4.5 MiB of `/dev/shm`, which a container's memory limit counts.
+- `/dev/shm` files truncated by the same user while they are mapped are SIGBUS in the kernel.
 '''
 
 
