@@ -258,7 +258,17 @@ static bool ours(const struct stream *s)
 	return s->pid == life_pid();
 }
 
-/* Drops one descriptor of the stream; a call that nobody can end any more is excluded. */
+/*
+ * A call whose descriptors went while we did not look: libraries that bind past us (PHP loads
+ * its extensions so) may connect through a hook and close without one. The handshake is all
+ * that was seen of the peer, and a success if it came to an end.
+ */
+static enum breaker_outcome unseen(uint64_t word)
+{
+	return phase_of(word) == CONNECTED ? BREAKER_SUCCESS : BREAKER_EXCLUDED;
+}
+
+/* Drops one descriptor of the stream. */
 static void release(struct stream *s, fds_word word)
 {
 	for (;;) {
@@ -270,7 +280,7 @@ static void release(struct stream *s, fds_word word)
 			if (!call_end(s, word))
 				continue;
 			if (ours(s))
-				shared_settle(&s->admission, BREAKER_EXCLUDED, 0, clock_now());
+				shared_settle(&s->admission, unseen(seen), 0, clock_now());
 			call_ended(s, word);
 			continue;
 		}
@@ -437,19 +447,30 @@ void stream_connected(int fd, fds_word word, int rc, int error)
 	settle_by_io(fd, word, no_route ? BREAKER_EXCLUDED : outcome_of(error), error);
 }
 
-void stream_so_error(int fd, fds_word word, int error)
-{
-	if (error == 0 || neutral(error))
-		return; /* 0 may also mean: not yet */
-	settle_by_io(fd, word, outcome_of(error), error);
-}
-
 static bool info_of(int fd, struct tcp_info *ret)
 {
 	socklen_t len = sizeof(*ret);
 
 	memset(ret, 0, sizeof(*ret));
 	return real.getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len) == 0;
+}
+
+/* No error may mean "not yet": only the kernel's state tells that the handshake is over. */
+static bool established(int fd)
+{
+	struct tcp_info info;
+
+	return info_of(fd, &info) && info.tcpi_state == TCP_IS_ESTABLISHED;
+}
+
+void stream_so_error(int fd, fds_word word, int error)
+{
+	struct stream *s = stream_of(word);
+
+	if (error != 0 && !neutral(error))
+		settle_by_io(fd, word, outcome_of(error), error);
+	else if (error == 0 && same_socket(s, fd) && established(fd))
+		set_phase(s, word, CONNECTED);
 }
 
 /* The kernel counts the SYN as a byte of the acknowledged. */
@@ -612,7 +633,7 @@ void stream_leave(int fd, fds_word word)
 
 void stream_forget(int fd, fds_word word)
 {
-	detach(fd, word); /* its last descriptor gone, the call is excluded */
+	detach(fd, word); /* what was its last descriptor ends it by what was seen, see unseen() */
 }
 
 void stream_share(int from, int to)

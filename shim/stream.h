@@ -63,7 +63,10 @@ void stream_shutdown(int fd, fds_word word, int how);
  */
 void stream_leave(int fd, fds_word word);
 
-/* The number was handed out anew: somebody closed @fd behind our back. */
+/*
+ * The number was handed out anew: somebody closed @fd behind our back. A call that had
+ * connected by then was a success as far as anybody saw, any other is excluded.
+ */
 void stream_forget(int fd, fds_word word);
 
 /* @to is a new descriptor for the file of @from. */

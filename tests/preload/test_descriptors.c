@@ -5,12 +5,12 @@
  */
 #include "tests/preload/host.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -259,6 +259,7 @@ static void a_connection_moved_onto_another_keeps_its_peer(void **state)
 }
 
 struct reader {
+	_Atomic int tid; /* 0 until it runs */
 	int fd;
 	ssize_t rc;
 };
@@ -268,15 +269,20 @@ static void *read_one(void *arg)
 	struct reader *r = arg;
 	char byte;
 
+	r->tid = gettid();
 	r->rc = recv(r->fd, &byte, 1, 0);
 	return NULL;
 }
 
-/* Waits until the thread sleeps in the kernel. */
-static void wait_asleep(int tid)
+/* Waits until the reader sleeps in the kernel. It says itself who it is: /proc may still list
+ * a thread that has been joined. */
+static void wait_asleep(struct reader *r)
 {
 	char path[64], state = 0;
+	int tid;
 
+	while ((tid = r->tid) == 0)
+		(void) sched_yield();
 	(void) snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
 	while (state != 'S') {
 		FILE *f = fopen(path, "re");
@@ -286,23 +292,6 @@ static void wait_asleep(int tid)
 		if (f != NULL)
 			(void) fclose(f);
 	}
-}
-
-/* The kernel starts over with low ids, so a thread's may be below its process's. */
-static int other_thread(void)
-{
-	DIR *const tasks = opendir("/proc/self/task");
-	int tid = 0;
-
-	assert_non_null(tasks);
-	while (tid == 0 || tid == getpid()) {
-		const struct dirent *const task = readdir(tasks);
-
-		assert_non_null(task);
-		tid = atoi(task->d_name); /* 0 for "." and ".." */
-	}
-	(void) closedir(tasks);
-	return tid;
 }
 
 /*
@@ -321,7 +310,7 @@ static void java_closes_under_a_reader(void **state)
 	assert_int_equal(shutdown(marker[0], SHUT_RDWR), 0);
 	assert_int_equal(send(call.c, "x", 1, 0), 1);
 	assert_int_equal(pthread_create(&thread, NULL, read_one, &reader), 0);
-	wait_asleep(other_thread());
+	wait_asleep(&reader);
 	assert_int_equal(dup2(marker[0], call.c), call.c);
 	/* The reader still holds the connection: an answer wakes it. */
 	assert_int_equal(send(call.s, "y", 1, 0), 1);
