@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 #include "core/clock.h"
@@ -30,8 +31,12 @@ static bool readable(const void *at)
 /* Long enough to have a family and a port, no longer than the kernel takes, all of it there. */
 static bool legible(const struct sockaddr *addr, socklen_t len)
 {
-	return addr != NULL && len >= 8 && len <= (socklen_t) sizeof(struct sockaddr_storage) &&
-	       readable(addr) && readable((const char *) addr + len - 8);
+	const uintptr_t begin = (uintptr_t) addr, end = begin + len - 1;
+
+	if (addr == NULL || len < 8 || len > (socklen_t) sizeof(struct sockaddr_storage))
+		return false;
+	/* Memory comes and goes by pages, of 4 KiB at least. */
+	return readable(addr) && (begin >> 12 == end >> 12 || readable((const char *) addr + len - 8));
 }
 
 /* Does connecting @fd to @addr reach for another program over TCP? */
