@@ -31,7 +31,7 @@
 #define REJOIN_NS    (1 * NS_PER_S)
 #define SHARE_NS     (10 * NS_PER_S) /* private memory tries again to become shared */
 #define SUM_NS       (1 * NS_PER_S) /* refusals are reported in sums of this time */
-#define YIELDS_MAX   1000  /* building takes some 100 us; then the call goes on unguarded */
+#define BUILD_WAIT_NS (20 * NS_PER_MS) /* building takes some 0.3 ms, a busy disk longer */
 #define GIVEN_UP_MAX 8     /* then the program is one that does not try the next address */
 #define SUCCESS_GRAIN_NS (100 * NS_PER_MS)
 #define PATH_SIZE    (CONFIG_PATH_SIZE + SERVICE_FILE_SIZE + 16)
@@ -356,11 +356,14 @@ static void report_problems(void)
 /* The first world of this process; whoever comes second waits for it a little. */
 static void begin(void)
 {
+	const uint64_t began = clock_now();
 	struct calm calm;
 
-	for (int i = 0; !try_building(&calm); i++) {
-		if (i == YIELDS_MAX)
+	while (!try_building(&calm)) {
+		if (rcu_read(world) != NULL)
 			return;
+		if (clock_since(began, clock_now()) > BUILD_WAIT_NS)
+			return; /* this call goes unguarded */
 		(void) sched_yield();
 	}
 	if (world == NULL && n_maps < MAPS && map_files(false)) {
