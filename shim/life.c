@@ -65,6 +65,11 @@ bool life_own_memory(void)
 	return life_pid() == (uint32_t) raw_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }
 
+bool life_gone(uint32_t pid)
+{
+	return raw_syscall(SYS_kill, (long) pid, 0, 0, 0, 0, 0) == -ESRCH;
+}
+
 uint32_t life_forks(void)
 {
 	return atomic_load_explicit(&forks, memory_order_relaxed);

@@ -42,6 +42,12 @@ uint32_t life_pid(void);
  */
 bool life_own_memory(void);
 
+/*
+ * life_gone - is there surely no process of that pid in our namespace?
+ * Context: one kill(2) of no signal; any thread, signal handlers too; errno kept.
+ */
+bool life_gone(uint32_t pid);
+
 /* How often this process has forked, for connections that a child may be using as well. */
 uint32_t life_forks(void);
 

@@ -61,11 +61,6 @@ void report_to(struct ring_file *to, _Atomic uint64_t *counter, const char *name
 	atomic_store_explicit(&ring, to, memory_order_release);
 }
 
-static bool gone(uint32_t pid)
-{
-	return raw_syscall(SYS_kill, (long) pid, 0, 0, 0, 0, 0) == -ESRCH;
-}
-
 static unsigned own_ring(struct ring_file *f, ring_gone *is_gone)
 {
 	const uint32_t claimed = atomic_load_explicit(&life->ring, memory_order_relaxed);
@@ -149,7 +144,7 @@ static void keep(const struct event *e)
 	struct ring_file *f = atomic_load_explicit(&ring, memory_order_acquire);
 
 	if (f != NULL)
-		(void) ring_write(f, own_ring(f, gone), e);
+		(void) ring_write(f, own_ring(f, life_gone), e);
 }
 
 /* That the log cannot be had is told where `agentshim status` looks, once. */

@@ -22,7 +22,6 @@
 #include "core/text.h"
 #include "shim/life.h"
 #include "shim/peer.h"
-#include "shim/raw.h"
 #include "shim/real.h"
 #include "shim/report.h"
 
@@ -66,14 +65,9 @@ static struct {
 	_Atomic uint32_t given_up;      /* how often since another address was tried */
 } notes[STATE_SLOTS];
 
-static bool gone(uint32_t pid)
-{
-	return raw_syscall(SYS_kill, (long) pid, 0, 0, 0, 0, 0) == -ESRCH;
-}
-
 static struct state_writer writer(void)
 {
-	return (struct state_writer) { life_pid(), life_pidns(), gone };
+	return (struct state_writer) { life_pid(), life_pidns(), life_gone };
 }
 
 /* ---- building ---- */
