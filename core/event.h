@@ -22,6 +22,8 @@ enum event_kind {
 	EVENT_MODE_CHANGED,    /* text: the mode that `agentshim` set, "" when it was lifted */
 	EVENT_STATE_PRIVATE,   /* text: why this process does not share its breakers */
 	EVENT_STACK,           /* text: part of a stack that belongs to event @id */
+	EVENT_SPAN,            /* a completed span, see span.h */
+	EVENT_SPAN_MORE,       /* further attributes of a span, see span.h */
 };
 
 /* Who is to blame for a failure, after Envoy's split. */
@@ -42,14 +44,30 @@ struct event {
 	uint64_t mono_ns;   /* CLOCK_MONOTONIC */
 	uint32_t pid, tid;
 	uint64_t id;        /* unique among the events of a service; stacks refer to it */
-	uint64_t generation;
-	uint64_t open_ns;   /* how long an opened breaker stays so */
-	uint64_t n;
-	uint32_t error_code; /* errno or status of the failure that caused it */
-	uint8_t error_kind; /* enum event_error */
-	uint8_t verdict;    /* enum breaker_verdict */
-	uint8_t part, parts; /* of a stack */
-	uint32_t counts[6]; /* requests, successes, failures, exclusions, consecutive s., f. */
+	union {
+		struct { /* of a breaker's event */
+			uint64_t generation;
+			uint64_t open_ns;   /* how long an opened breaker stays so */
+			uint64_t n;
+			uint32_t error_code; /* errno or status of the failure that caused it */
+			uint8_t error_kind; /* enum event_error */
+			uint8_t verdict;    /* enum breaker_verdict */
+			uint8_t part, parts; /* of a stack */
+			uint32_t counts[6]; /* requests, successes, failures, exclusions,
+					     * consecutive s., f. */
+		};
+		struct { /* of a span; wall_ns and mono_ns are its beginning */
+			uint8_t trace_id[16], span_id[8], parent_id[8];
+			uint64_t duration_ns;
+			uint16_t status;    /* of HTTP; 0: none came */
+			uint16_t port;      /* server.port, 0: unknown */
+			uint8_t flags;      /* trace-flags of W3C */
+			uint8_t kind, result, error; /* enum span_kind, span_status, span_error */
+			uint8_t protocol;   /* enum span_protocol */
+			uint8_t bits;       /* SPAN_* bits */
+			uint8_t spare[6];
+		} span;
+	};
 	char text[EVENT_TEXT_SIZE]; /* the peer, or as the kind says; NUL-terminated, cut */
 };
 
