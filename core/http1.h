@@ -70,11 +70,12 @@ enum http1_reason {
 	HTTP1_NOT_HTTP,        /* the first bytes are another protocol's */
 	HTTP1_H2_PREFACE,      /* "PRI * HTTP/2.0" */
 	HTTP1_BAD_SYNTAX,
-	HTTP1_BAD_FRAMING,     /* Transfer-Encoding with Content-Length, unlike lengths, ... */
+	HTTP1_BAD_FRAMING,     /* Transfer-Encoding beside Content-Length, two lengths, a bad chunk */
 	HTTP1_HEAD_TOO_LONG,
 	HTTP1_UPGRADED,        /* 101 was answered */
 	HTTP1_TUNNEL,          /* a CONNECT request, or the 2xx to it */
-	HTTP1_UNSEEN,          /* bytes went past us (http1_lost()) */
+	HTTP1_UNSEEN,          /* bytes went past us (http1_lost(), http1_skip()) */
+	HTTP1_CUT_SHORT,       /* the sender closed in the middle of a message (http1_end()) */
 	HTTP1_REASONS
 };
 
@@ -85,7 +86,7 @@ enum http1_stop {
 	HTTP1_HEAD_DONE,   /* the blank line was taken; status, fields, to_read are those of it */
 	HTTP1_FULL,        /* the arena is full: http1_move(), or http1_cut(), and go on */
 	HTTP1_DONE,        /* the message is over, body, trailers and all */
-	HTTP1_OPAQUE,      /* from here on, and for good; see @reason */
+	HTTP1_OPAQUE,      /* from here on, and for good; see @reason; said once */
 };
 
 /*
@@ -114,16 +115,23 @@ struct http1 {
 	uint32_t lines;            /* field lines of the present head, so far */
 	struct http1_slice fields[HTTP1_FIELDS_MAX];
 	/* ---- the parser's own; see http1.c ---- */
-	char *arena;               /* borrowed; may be NULL with size 0: nothing is kept */
-	uint16_t size, used;
+	char *arena;               /* borrowed; may be NULL with size 0: every value is cut to 0 */
 	uint64_t to_read;          /* body bytes still to come, of a length or a chunk */
-	uint8_t state, sub;
-	uint16_t name_used;
+	uint16_t size, used;       /* of the arena */
+	uint8_t state, sub, role, flags;
+	bool is_http;              /* a first line was one of HTTP/1 */
+	bool in_trailers;
+	bool open;                 /* the last slice is the present value's */
+	bool folded;               /* a space is due before more of the value */
+	bool cutting;              /* http1_cut() */
+	uint8_t name_used;
 	char name[HTTP1_NAME_SIZE];
-	/* (more as the implementation needs) */
 };
 
-/* Names that the user wants kept beside ours; lower case. Immutable while in use. */
+/*
+ * Names that the user wants kept beside ours; lower case. Immutable while in use. One that is
+ * in enum http1_field anyway is kept under that id.
+ */
 struct http1_extra {
 	uint8_t n;
 	char names[HTTP1_EXTRA_MAX][HTTP1_NAME_SIZE];
@@ -144,8 +152,17 @@ void http1_init(struct http1 *p, enum http1_side side, char *arena, size_t size)
  * HTTP1_LINE is said once before each message's first byte (empty lines before a request are
  * skipped first), HTTP1_BLANK once in each head, before the CR (or LF) of the blank line.
  * HTTP1_HEAD_DONE follows, then HTTP1_DONE; between them, of bodies, nothing. A 1xx response
- * other than 101 ends with HTTP1_DONE as well. After HTTP1_OPAQUE every byte is taken.
- * Bytes of a body are counted, not read.
+ * other than 101 ends with HTTP1_DONE as well. Bytes of a body are counted, not read.
+ * HTTP1_DONE is said as soon as a body's last byte was taken; where there is no body it comes
+ * with the next call, and HTTP1_OPAQUE after the head of a tunnel or an upgrade does too, for
+ * which no byte need be at hand: with @n == 0 nothing else is said.
+ * HTTP1_OPAQUE is said before the byte that makes it so; after it every byte is taken, with
+ * HTTP1_MORE. Of a head that cannot be framed HTTP1_BLANK is not said. The HTTP/2 preface is
+ * known when "PRI * HTTP/" was taken of it (head_bytes: 11).
+ *
+ * Stricter than RFC 9112 lets us be, for what its readers do not agree upon: a second
+ * Content-Length, even an equal one or in a list, Transfer-Encoding with a parameter, an
+ * empty element or in HTTP/1.0, control characters in a head, chunks without CR LF.
  *
  * Context: any thread, one at a time; no lock, no allocation; errno kept.
  */
@@ -154,22 +171,26 @@ enum http1_stop http1_feed(struct http1 *p, const struct http1_extra *extra, con
 
 /*
  * http1_skip - @n bytes of which only the number is known went by (sendfile, splice)
- * Taken as far as they are a body's of known end; anywhere else the direction is opaque.
+ * Taken as far as they are within a body or a chunk of known length, or in a body that lasts
+ * until close; anywhere else the direction is opaque.
  * Returns as http1_feed(), with the same need to call again.
  */
 enum http1_stop http1_skip(struct http1 *p, uint64_t n, uint64_t *ret_used);
 
-/* http1_lost - bytes went by that were not seen: opaque. */
+/* http1_lost - bytes went by that were not seen: opaque, as the next http1_feed() says. */
 void http1_lost(struct http1 *p);
 
 /*
  * http1_end - the sender closed its side
  * HTTP1_DONE: that ended a body that lasts until then. HTTP1_MORE: between two messages, as
- * it should be. HTTP1_OPAQUE: in the middle of one.
+ * it should be. HTTP1_OPAQUE: in the middle of one, or opaque before.
  */
 enum http1_stop http1_end(struct http1 *p);
 
-/* http1_move - go on in a larger arena: what is kept is copied there. @size > p->size. */
+/*
+ * http1_move - go on in a larger arena: what is kept is copied there. @size > p->size, at
+ * most 65535. Copies of @p made before stay with the old arena.
+ */
 void http1_move(struct http1 *p, char *arena, size_t size);
 
 /* http1_cut - the present value, and those that come, may be cut: say no more HTTP1_FULL
@@ -179,7 +200,7 @@ void http1_cut(struct http1 *p);
 /* Between two messages: nothing of the next one was taken. */
 bool http1_between(const struct http1 *p);
 
-/* http1_name - a method's name, "_OTHER" for HTTP1_OTHER; http1_reason_name - for people. */
+/* http1_method_name - a method's name, "_OTHER" for HTTP1_OTHER; http1_reason_name - for people. */
 const char *http1_method_name(enum http1_method method);
 const char *http1_reason_name(enum http1_reason reason);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strings whose last byte is the last of a page, with an unreadable page behind it. */
+/* Strings and bytes whose last one is the last of a page, with an unreadable page behind it. */
 #ifndef TESTS_UNIT_EDGE_H
 #define TESTS_UNIT_EDGE_H
 
@@ -10,11 +10,11 @@
 
 #define EDGE_PAGES 32 /* longest string: 128 KiB, the kernel's limit on one variable */
 
-/* Copies @text with its NUL; each call reuses the room of the one before. */
-static inline const char *edge_text(const char *text)
+/* Copies @n bytes; each call reuses the room of the one before. */
+static inline const char *edge_bytes(const void *bytes, size_t n)
 {
 	static char *end;
-	const size_t page = (size_t) sysconf(_SC_PAGESIZE), size = strlen(text) + 1;
+	const size_t page = (size_t) sysconf(_SC_PAGESIZE);
 
 	if (!end) {
 		char *room = mmap(NULL, (EDGE_PAGES + 1) * page, PROT_READ | PROT_WRITE,
@@ -24,8 +24,14 @@ static inline const char *edge_text(const char *text)
 		end = room + EDGE_PAGES * page;
 		assert(mprotect(end, page, PROT_NONE) == 0);
 	}
-	assert(size <= EDGE_PAGES * page);
-	return memcpy(end - size, text, size);
+	assert(n <= EDGE_PAGES * page);
+	return memcpy(end - n, bytes, n);
+}
+
+/* Copies @text with its NUL. */
+static inline const char *edge_text(const char *text)
+{
+	return edge_bytes(text, strlen(text) + 1);
 }
 
 #endif

@@ -1,0 +1,1074 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP/1 by states, one step each, so that a message may be cut at any byte:
+ *
+ *            said LINE
+ *   BEFORE ------------> LINE_SAID --.--> METHOD -> TARGET --.--> VERSION -.-> STATUS -> REASON
+ *     ^ ^                             \______________________/              \_________________|
+ *     | |                              (responses)                       (requests)           v
+ *     | |  said DONE          said BLANK             value                name            LINE_LF
+ *     | `----- OVER          BLANK <------- FIELD <--------- VALUE <--- VALUE_BEFORE <--.     |
+ *     |         ^              |            |   ^              `--------> LINE_LF       |     |
+ *     |         |              v            |   `------------------------- | -----------|-----'
+ *     |         |           BLANK_LF        `----> NAME ------------------------ ':' ---'
+ *     |         |              | said HEAD_DONE
+ *     |         |--------------+--> UNTIL_CLOSE
+ *     |         |<-- LENGTH <--|
+ *     |         |              `--> CHUNK_SIZE -> CHUNK_EXTENSION -> CHUNK_SIZE_LF
+ *     |         |                      ^               size > 0 |           | size 0
+ *     |         |                      `-- _LF <- CHUNK_CR <- CHUNK         v
+ *     |         `------------------------------------------------- FIELD (trailers)
+ *
+ * and from each of them, but for bodies, to OPAQUE. A step takes what it can of the bytes at
+ * hand and returns ON when the next state may go on with the rest. Where bytes may come in
+ * any number (names, values, bodies) it takes a run of them at once.
+ *
+ * The arena is only added to within a message: not even white space after a value is taken
+ * back, for a copy of the struct may count on it.
+ */
+#include "core/http1.h"
+
+#include <string.h>
+
+#define METHOD_MAX 20 /* above every registered one (UPDATEREDIRECTREF: 17) */
+#define SPAN_WORD  sizeof(uint64_t)
+
+enum state {
+	BEFORE,        /* between messages; before a request empty lines are skipped */
+	BEFORE_LF,     /* the CR of such a line was taken */
+	LINE_SAID,
+	METHOD,        /* from here to BLANK_LF a head's, and those from FIELD on a trailer's */
+	TARGET,
+	VERSION,
+	STATUS,
+	REASON,
+	LINE_END,      /* of a request line */
+	LINE_LF,       /* the CR of a line was taken */
+	FIELD,         /* the first byte of a line */
+	NAME,
+	VALUE_BEFORE,  /* white space before a value */
+	VALUE,
+	BLANK,
+	BLANK_LF,      /* the CR of the blank line was taken */
+	LENGTH,
+	UNTIL_CLOSE,
+	CHUNK_SIZE,
+	CHUNK_EXTENSION,
+	CHUNK_SIZE_LF,
+	CHUNK,
+	CHUNK_CR,
+	CHUNK_LF,
+	OVER,          /* DONE is to be said */
+	OPAQUE_UNSAID,
+	OPAQUE,
+	STATES
+};
+
+/* What a value says to us, whether it is kept or not. */
+enum role {
+	NO_FIELD,      /* no field line yet: nothing that a line could continue */
+	PLAIN,
+	CONTENT_LENGTH,
+	TRANSFER_ENCODING,
+	CONNECTION,
+	EXPECT,
+	UPGRADE,
+};
+
+/* @flags: what the fields of the present head said. */
+enum {
+	HAS_LENGTH = 0x01,
+	HAS_CODING = 0x02,     /* Transfer-Encoding */
+	CHUNKED = 0x04,        /* the last coding so far */
+	CLOSE = 0x08,
+	KEEP_ALIVE = 0x10,
+	CONNECTION_UPGRADE = 0x20,
+	UPGRADE_NAMED = 0x40,
+};
+
+/* @sub within a value that is listened to. */
+enum {
+	NOTHING_YET, /* of the number, of this element of the list */
+	WITHIN,
+	SPACE_AFTER,
+};
+
+enum { ON = HTTP1_OPAQUE + 1 }; /* beside enum http1_stop: there is nothing to say yet */
+
+struct cursor {
+	const char *at, *end;
+	const struct http1_extra *extra;
+};
+
+_Static_assert(sizeof(struct http1) <= 272, "a connection has two");
+_Static_assert(HTTP1_FIELD_IDS <= UINT8_MAX, "ids are bytes");
+
+/* ---- characters ---- */
+
+/* What a token may hold (RFC 9110, 5.6.2), in lower case; 0 for all else. */
+static const char token[256] = {
+	['!'] = '!', ['#'] = '#', ['$'] = '$', ['%'] = '%', ['&'] = '&', ['\''] = '\'',
+	['*'] = '*', ['+'] = '+', ['-'] = '-', ['.'] = '.', ['^'] = '^', ['_'] = '_',
+	['`'] = '`', ['|'] = '|', ['~'] = '~',
+	['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4',
+	['5'] = '5', ['6'] = '6', ['7'] = '7', ['8'] = '8', ['9'] = '9',
+	['A'] = 'a', ['B'] = 'b', ['C'] = 'c', ['D'] = 'd', ['E'] = 'e', ['F'] = 'f',
+	['G'] = 'g', ['H'] = 'h', ['I'] = 'i', ['J'] = 'j', ['K'] = 'k', ['L'] = 'l',
+	['M'] = 'm', ['N'] = 'n', ['O'] = 'o', ['P'] = 'p', ['Q'] = 'q', ['R'] = 'r',
+	['S'] = 's', ['T'] = 't', ['U'] = 'u', ['V'] = 'v', ['W'] = 'w', ['X'] = 'x',
+	['Y'] = 'y', ['Z'] = 'z',
+	['a'] = 'a', ['b'] = 'b', ['c'] = 'c', ['d'] = 'd', ['e'] = 'e', ['f'] = 'f',
+	['g'] = 'g', ['h'] = 'h', ['i'] = 'i', ['j'] = 'j', ['k'] = 'k', ['l'] = 'l',
+	['m'] = 'm', ['n'] = 'n', ['o'] = 'o', ['p'] = 'p', ['q'] = 'q', ['r'] = 'r',
+	['s'] = 's', ['t'] = 't', ['u'] = 'u', ['v'] = 'v', ['w'] = 'w', ['x'] = 'x',
+	['y'] = 'y', ['z'] = 'z',
+};
+
+static char token_of(char c)
+{
+	return token[(unsigned char) c];
+}
+
+static bool blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+/*
+ * Past every byte that is @least (at most 0x80) or more, and not DEL. Eight at once: the high
+ * bit of a byte of (w - least) & ~w is set in the lowest byte that is less, if in any.
+ */
+static inline const char *past(const char *at, const char *end, unsigned char least)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
+
+	for (; (size_t) (end - at) >= SPAN_WORD; at += SPAN_WORD) {
+		uint64_t w, del;
+
+		memcpy(&w, at, sizeof(w));
+		del = w ^ ones * 0x7f;
+		if ((((w - ones * least) & ~w) | ((del - ones) & ~del)) & high)
+			break;
+	}
+	while (at < end && (unsigned char) *at >= least && *at != 0x7f)
+		at++;
+	return at;
+}
+
+/* Past what a value or a reason may hold: no control character but HT. */
+static const char *past_text(const char *at, const char *end)
+{
+	for (at = past(at, end, ' '); at < end && *at == '\t'; at = past(at + 1, end, ' '))
+		;
+	return at;
+}
+
+/* ---- names ---- */
+
+struct known {
+	char name[18];
+	uint8_t role, field; /* field: HTTP1_FIELD_IDS when the value is not kept */
+};
+
+/* By the length of the name. */
+static const struct known known[][6] = {
+	[2] = { { "b3", PLAIN, HTTP1_B3 } },
+	[4] = { { "host", PLAIN, HTTP1_HOST } },
+	[6] = { { "expect", EXPECT, HTTP1_FIELD_IDS } },
+	[7] = { { "baggage", PLAIN, HTTP1_BAGGAGE },
+		{ "upgrade", UPGRADE, HTTP1_FIELD_IDS } },
+	[10] = { { "connection", CONNECTION, HTTP1_FIELD_IDS },
+		 { "user-agent", PLAIN, HTTP1_USER_AGENT },
+		 { "tracestate", PLAIN, HTTP1_TRACESTATE },
+		 { "x-trace-id", PLAIN, HTTP1_X_TRACE_ID },
+		 { "x-b3-flags", PLAIN, HTTP1_B3_FLAGS } },
+	[11] = { { "traceparent", PLAIN, HTTP1_TRACEPARENT },
+		 { "x-b3-spanid", PLAIN, HTTP1_B3_SPANID } },
+	[12] = { { "content-type", PLAIN, HTTP1_CONTENT_TYPE },
+		 { "x-b3-traceid", PLAIN, HTTP1_B3_TRACEID },
+		 { "x-b3-sampled", PLAIN, HTTP1_B3_SAMPLED } },
+	[13] = { { "uber-trace-id", PLAIN, HTTP1_UBER_TRACE_ID } },
+	[14] = { { "content-length", CONTENT_LENGTH, HTTP1_FIELD_IDS } },
+	[15] = { { "x-forwarded-for", PLAIN, HTTP1_X_FORWARDED_FOR } },
+	[17] = { { "transfer-encoding", TRANSFER_ENCODING, HTTP1_FIELD_IDS },
+		 { "x-b3-parentspanid", PLAIN, HTTP1_B3_PARENTSPANID } },
+};
+
+static const char *const method_names[] = {
+	[HTTP1_OTHER] = "_OTHER",
+	[HTTP1_CONNECT] = "CONNECT",
+	[HTTP1_DELETE] = "DELETE",
+	[HTTP1_GET] = "GET",
+	[HTTP1_HEAD] = "HEAD",
+	[HTTP1_OPTIONS] = "OPTIONS",
+	[HTTP1_PATCH] = "PATCH",
+	[HTTP1_POST] = "POST",
+	[HTTP1_PUT] = "PUT",
+	[HTTP1_TRACE] = "TRACE",
+};
+
+#define METHODS (sizeof(method_names) / sizeof(method_names[0]))
+
+static const char *const reason_names[HTTP1_REASONS] = {
+	[HTTP1_FOLLOWED] = "followed",
+	[HTTP1_NOT_HTTP] = "not HTTP/1",
+	[HTTP1_H2_PREFACE] = "HTTP/2",
+	[HTTP1_BAD_SYNTAX] = "bad syntax",
+	[HTTP1_BAD_FRAMING] = "bad framing",
+	[HTTP1_HEAD_TOO_LONG] = "head too long",
+	[HTTP1_UPGRADED] = "upgraded",
+	[HTTP1_TUNNEL] = "tunnel",
+	[HTTP1_UNSEEN] = "bytes not seen",
+	[HTTP1_CUT_SHORT] = "closed in the middle",
+};
+
+const char *http1_method_name(enum http1_method method)
+{
+	return method_names[(unsigned) method < METHODS ? method : HTTP1_OTHER];
+}
+
+const char *http1_reason_name(enum http1_reason reason)
+{
+	return (unsigned) reason < HTTP1_REASONS ? reason_names[reason] : "unknown";
+}
+
+static enum http1_method method_of(const char *name, size_t n)
+{
+	for (size_t i = HTTP1_OTHER + 1; i < METHODS; i++) {
+		if (strncmp(method_names[i], name, n) == 0 && method_names[i][n] == '\0')
+			return (enum http1_method) i;
+	}
+	return HTTP1_OTHER;
+}
+
+/* Is the name, or the element of a list, that was read last @word? */
+static bool name_is(const struct http1 *p, const char *word)
+{
+	const size_t n = p->name_used;
+
+	return n < HTTP1_NAME_SIZE && word[0] == p->name[0] && memcmp(word, p->name, n) == 0 &&
+	       word[n] == '\0';
+}
+
+/* What the present field is to us, and whether it is kept: as ours, else as the user's. */
+static uint8_t look_up(struct http1 *p, const struct http1_extra *extra)
+{
+	uint8_t field = HTTP1_FIELD_IDS;
+
+	p->role = PLAIN;
+	if (p->name_used < sizeof(known) / sizeof(known[0])) {
+		for (const struct known *k = known[p->name_used]; k->role != NO_FIELD; k++) {
+			if (!name_is(p, k->name))
+				continue;
+			p->role = k->role;
+			field = k->field;
+			break;
+		}
+	}
+	for (unsigned i = 0; extra && i < extra->n && field == HTTP1_FIELD_IDS; i++) {
+		if (name_is(p, extra->names[i]))
+			field = (uint8_t) (HTTP1_EXTRA + i);
+	}
+	return field;
+}
+
+/* The first bytes of something; a name_used of HTTP1_NAME_SIZE: it is longer than we care. */
+static void remember(struct http1 *p, const char *s, size_t n)
+{
+	const size_t room = sizeof(p->name) - p->name_used;
+
+	n = n < room ? n : room;
+	memcpy(p->name + p->name_used, s, n);
+	p->name_used = (uint8_t) (p->name_used + n);
+}
+
+/* ---- giving up ---- */
+
+static int refuse(struct http1 *p, enum http1_reason reason)
+{
+	p->reason = reason;
+	p->state = OPAQUE;
+	return HTTP1_OPAQUE;
+}
+
+/* Of a first line: only one that was HTTP's makes the connection HTTP's. */
+static int refuse_line(struct http1 *p)
+{
+	return refuse(p, p->is_http ? HTTP1_BAD_SYNTAX : HTTP1_NOT_HTTP);
+}
+
+/* To be said with the next call. */
+static void become_opaque(struct http1 *p, enum http1_reason reason)
+{
+	p->reason = reason;
+	p->state = OPAQUE_UNSAID;
+}
+
+/* ---- the arena ---- */
+
+static void slice_open(struct http1 *p, uint8_t id)
+{
+	p->open = p->n_fields < HTTP1_FIELDS_MAX;
+	p->folded = false;
+	if (p->open)
+		p->fields[p->n_fields++] = (struct http1_slice) { .id = id, .at = p->used };
+	else
+		p->fields_cut = true;
+}
+
+/* Returns false when there is no room for it, and the caller may be asked for some. */
+static bool slice_join(struct http1 *p, struct http1_slice *slice)
+{
+	/* White space that stood before the line's end is in the arena and will do. */
+	if (slice->len > 0 && p->used == slice->at + slice->len) {
+		if (p->used == p->size)
+			return false;
+		p->arena[p->used++] = ' ';
+	}
+	p->folded = false;
+	return true;
+}
+
+/* How many of @s's bytes are dealt with; fewer than @n: the arena is full. */
+static size_t slice_add(struct http1 *p, const char *s, size_t n)
+{
+	struct http1_slice *const slice = &p->fields[p->n_fields - 1];
+
+	if (!p->open || slice->cut || n == 0)
+		return n;
+
+	const bool joined = !p->folded || slice_join(p, slice);
+	const size_t room = joined ? (size_t) (p->size - p->used) : 0;
+	const size_t fits = n < room ? n : room;
+	size_t kept = fits;
+
+	if (fits > 0)
+		memcpy(p->arena + p->used, s, fits);
+	while (kept > 0 && blank(s[kept - 1]))
+		kept--;
+	if (kept > 0)
+		slice->len = (uint16_t) (p->used + kept - slice->at);
+	p->used = (uint16_t) (p->used + fits);
+	if (fits == n || !(p->cutting || p->size == 0))
+		return fits;
+	slice->cut = true;
+	return n;
+}
+
+void http1_move(struct http1 *p, char *arena, size_t size)
+{
+	if (p->used > 0)
+		memcpy(arena, p->arena, p->used);
+	p->arena = arena;
+	p->size = (uint16_t) (size < UINT16_MAX ? size : UINT16_MAX);
+}
+
+void http1_cut(struct http1 *p)
+{
+	p->cutting = true;
+}
+
+/* ---- values that say something to us ---- */
+
+static bool hear_length(struct http1 *p, char c)
+{
+	const uint64_t digit = (uint64_t) (c - '0');
+
+	if (blank(c)) {
+		p->sub = SPACE_AFTER;
+		return true;
+	}
+	if (c < '0' || c > '9' || p->sub == SPACE_AFTER || p->to_read > (UINT64_MAX - digit) / 10)
+		return false;
+	p->to_read = p->to_read * 10 + digit;
+	p->sub = WITHIN;
+	return true;
+}
+
+static void hear_option(struct http1 *p)
+{
+	if (name_is(p, "close"))
+		p->flags |= CLOSE;
+	else if (name_is(p, "keep-alive"))
+		p->flags |= KEEP_ALIVE;
+	else if (name_is(p, "upgrade"))
+		p->flags |= CONNECTION_UPGRADE;
+}
+
+/* An element of a list is over. Returns false when framing does not allow it. */
+static bool hear_element(struct http1 *p)
+{
+	const bool empty = p->sub == NOTHING_YET;
+
+	p->sub = NOTHING_YET;
+	if (empty)
+		return p->role != TRANSFER_ENCODING;
+	if (p->role == TRANSFER_ENCODING) {
+		if (p->flags & CHUNKED) /* it must be the last */
+			return false;
+		p->flags |= name_is(p, "chunked") ? CHUNKED : 0;
+	} else if (p->role == CONNECTION) {
+		hear_option(p);
+	} else if (p->role == EXPECT) {
+		p->expects |= name_is(p, "100-continue");
+	} else {
+		p->flags |= UPGRADE_NAMED;
+	}
+	p->name_used = 0;
+	return true;
+}
+
+/* Of Transfer-Encoding we understand names alone: in a parameter's string a comma is none. */
+static bool hear_list(struct http1 *p, char c)
+{
+	const char lower = token_of(c);
+
+	if (c == ',')
+		return hear_element(p);
+	if (blank(c)) {
+		p->sub = p->sub == WITHIN ? SPACE_AFTER : p->sub;
+		return true;
+	}
+	if (p->role == TRANSFER_ENCODING && (lower == 0 || p->sub == SPACE_AFTER))
+		return false;
+	if (p->sub == SPACE_AFTER)
+		remember(p, " ", 1);
+	remember(p, lower ? &lower : &c, 1);
+	p->sub = WITHIN;
+	return true;
+}
+
+/* How many of @s's bytes are well; fewer than @n: the next one is not. */
+static size_t hear(struct http1 *p, const char *s, size_t n)
+{
+	if (p->role < CONTENT_LENGTH)
+		return n;
+	for (size_t i = 0; i < n; i++) {
+		if (p->role == CONTENT_LENGTH ? !hear_length(p, s[i]) : !hear_list(p, s[i]))
+			return i;
+	}
+	return n;
+}
+
+/* The line after a value begins, and does not continue it. */
+static bool hear_end(struct http1 *p)
+{
+	if (p->role < CONTENT_LENGTH)
+		return true;
+	if (p->role == CONTENT_LENGTH)
+		return p->sub != NOTHING_YET;
+	return hear_element(p);
+}
+
+/* ---- between messages ---- */
+
+static int step_before(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (p->side == HTTP1_REQUESTS && (*in->at == '\r' || *in->at == '\n')) {
+		p->state = *in->at++ == '\r' ? BEFORE_LF : BEFORE;
+		return ON;
+	}
+	if (p->side == HTTP1_REQUESTS ? token_of(*in->at) == 0 : *in->at != 'H')
+		return refuse_line(p);
+	p->state = LINE_SAID;
+	return HTTP1_LINE;
+}
+
+static int step_before_lf(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at != '\n')
+		return refuse_line(p);
+	in->at++;
+	p->state = BEFORE;
+	return ON;
+}
+
+/* http1_feed() goes on from here when there is a byte. */
+static int step_line_said(struct http1 *p, struct cursor *in)
+{
+	(void) p;
+	(void) in;
+	return HTTP1_MORE;
+}
+
+static void head_begin(struct http1 *p)
+{
+	p->method = HTTP1_OTHER;
+	p->status = 0;
+	p->until_close = p->last = p->upgrade = p->expects = false;
+	p->n_fields = 0;
+	p->fields_cut = p->open = p->folded = p->cutting = p->in_trailers = false;
+	p->head_bytes = p->lines = 0;
+	p->used = 0;
+	p->to_read = 0;
+	p->sub = p->flags = p->name_used = 0;
+	p->role = NO_FIELD;
+	p->state = VERSION;
+	if (p->side == HTTP1_REQUESTS) {
+		slice_open(p, HTTP1_METHOD);
+		p->state = METHOD;
+	}
+}
+
+/* ---- the first line ---- */
+
+/* Keeps the next @n bytes; the name holds the beginning of the line as written. */
+static int take_word(struct http1 *p, struct cursor *in, size_t n)
+{
+	const size_t taken = slice_add(p, in->at, n);
+
+	remember(p, in->at, taken);
+	in->at += taken;
+	return taken < n ? HTTP1_FULL : in->at == in->end ? HTTP1_MORE : ON;
+}
+
+static int step_method(struct http1 *p, struct cursor *in)
+{
+	const size_t room = METHOD_MAX - p->name_used, n = (size_t) (in->end - in->at);
+	size_t length = 0;
+
+	while (length < n && length < room && token_of(in->at[length]))
+		length++;
+
+	const int rc = take_word(p, in, length);
+
+	if (rc != ON)
+		return rc;
+	if (*in->at != ' ')
+		return refuse_line(p);
+	p->method = method_of(p->name, p->name_used);
+	remember(p, in->at++, 1);
+	slice_open(p, HTTP1_TARGET);
+	p->sub = 0;
+	p->state = TARGET;
+	return ON;
+}
+
+static int step_target(struct http1 *p, struct cursor *in)
+{
+	const char *const begin = in->at;
+	const int rc = take_word(p, in, (size_t) (past(begin, in->end, ' ' + 1) - begin));
+
+	p->sub |= in->at > begin; /* there is one */
+	if (rc != ON)
+		return rc;
+	if (*in->at != ' ' || p->sub == 0)
+		return refuse_line(p);
+	remember(p, in->at++, 1);
+	p->sub = 0;
+	p->state = VERSION;
+	return ON;
+}
+
+static bool is_h2_preface(const struct http1 *p, char c)
+{
+	static const char line[] = "PRI * ";
+
+	return p->side == HTTP1_REQUESTS && p->sub == sizeof("HTTP/") - 1 && c == '2' &&
+	       p->name_used == sizeof(line) - 1 && memcmp(p->name, line, sizeof(line) - 1) == 0;
+}
+
+static int step_version(struct http1 *p, struct cursor *in)
+{
+	static const char start[] = "HTTP/1.";
+
+	for (; in->at < in->end && p->sub < sizeof(start) - 1; p->sub++, in->at++) {
+		if (is_h2_preface(p, *in->at))
+			return refuse(p, HTTP1_H2_PREFACE);
+		if (*in->at != start[p->sub])
+			return refuse_line(p);
+	}
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at != '0' && *in->at != '1')
+		return refuse_line(p);
+	p->minor = *in->at++ == '1';
+	p->is_http = true;
+	p->sub = 0;
+	p->state = p->side == HTTP1_REQUESTS ? LINE_END : STATUS;
+	return ON;
+}
+
+/* @sub: how many of the space and the three digits were taken. */
+static int step_status(struct http1 *p, struct cursor *in)
+{
+	for (; in->at < in->end && p->sub < 4; p->sub++, in->at++) {
+		const char c = *in->at, least = p->sub == 1 ? '1' : '0';
+
+		if (p->sub == 0 ? c != ' ' : c < least || c > '9')
+			return refuse(p, HTTP1_BAD_SYNTAX);
+		if (p->sub > 0)
+			p->status = (uint16_t) (p->status * 10 + (c - '0'));
+	}
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	/* The space is due even without a reason, but not all send it. */
+	if (*in->at != ' ' && *in->at != '\r' && *in->at != '\n')
+		return refuse(p, HTTP1_BAD_SYNTAX);
+	p->state = REASON;
+	return ON;
+}
+
+static int step_line_end(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at == '\n')
+		p->state = FIELD;
+	else if (*in->at == '\r')
+		p->state = LINE_LF;
+	else
+		return refuse(p, HTTP1_BAD_SYNTAX);
+	in->at++;
+	return ON;
+}
+
+static int step_line_lf(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at != '\n')
+		return refuse(p, HTTP1_BAD_SYNTAX);
+	in->at++;
+	p->state = FIELD;
+	return ON;
+}
+
+static int step_reason(struct http1 *p, struct cursor *in)
+{
+	in->at = past_text(in->at, in->end);
+	return step_line_end(p, in);
+}
+
+/* ---- field lines ---- */
+
+static int fold(struct http1 *p)
+{
+	if (p->role == NO_FIELD)
+		return refuse(p, HTTP1_BAD_SYNTAX);
+	/* Some readers take the line as a value's, some drop it, some take it for a name. */
+	if (p->role == CONTENT_LENGTH || p->role == TRANSFER_ENCODING)
+		return refuse(p, HTTP1_BAD_FRAMING);
+	(void) hear(p, " ", 1);
+	p->folded = true;
+	p->state = VALUE_BEFORE;
+	return ON;
+}
+
+/* The blank line comes: what the fields said together. */
+static int head_end(struct http1 *p)
+{
+	const bool coded = (p->flags & HAS_CODING) != 0;
+
+	if (p->side == HTTP1_REQUESTS && coded && !(p->flags & CHUNKED))
+		return refuse(p, HTTP1_BAD_FRAMING);
+	p->last = (p->flags & CLOSE) || (p->minor == 0 && !(p->flags & KEEP_ALIVE));
+	p->upgrade = p->side == HTTP1_REQUESTS && p->minor > 0 &&
+		     (p->flags & CONNECTION_UPGRADE) && (p->flags & UPGRADE_NAMED);
+	p->state = BLANK;
+	return HTTP1_BLANK;
+}
+
+static int step_field(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (blank(*in->at))
+		return fold(p);
+	if (!hear_end(p))
+		return refuse(p, HTTP1_BAD_FRAMING);
+	p->role = PLAIN;
+	if (*in->at == '\r' || *in->at == '\n') {
+		p->state = BLANK;
+		return p->in_trailers ? ON : head_end(p);
+	}
+	p->lines += !p->in_trailers;
+	p->name_used = 0;
+	p->state = NAME;
+	return ON;
+}
+
+/* A name is over. */
+static int field_begin(struct http1 *p, const struct http1_extra *extra)
+{
+	const uint8_t field = p->in_trailers ? HTTP1_FIELD_IDS : look_up(p, extra);
+
+	p->state = VALUE_BEFORE;
+	p->open = false;
+	p->name_used = 0;
+	p->sub = NOTHING_YET;
+	if (field != HTTP1_FIELD_IDS)
+		slice_open(p, field);
+	if (p->role == CONTENT_LENGTH) {
+		if (p->flags & (HAS_LENGTH | HAS_CODING))
+			return refuse(p, HTTP1_BAD_FRAMING);
+		p->flags |= HAS_LENGTH;
+	} else if (p->role == TRANSFER_ENCODING) {
+		/* HTTP/1.0 has none: who sent it may be a proxy that did not look (9112, 6.1). */
+		if ((p->flags & HAS_LENGTH) || p->minor == 0)
+			return refuse(p, HTTP1_BAD_FRAMING);
+		p->flags |= HAS_CODING;
+	}
+	return ON;
+}
+
+static int step_name(struct http1 *p, struct cursor *in)
+{
+	const char *at = in->at;
+	size_t used = p->name_used;
+
+	for (char c; at < in->end && (c = token_of(*at)) != 0; at++) {
+		if (used < sizeof(p->name))
+			p->name[used++] = c;
+	}
+	p->name_used = (uint8_t) used;
+	in->at = at;
+	if (at == in->end)
+		return HTTP1_MORE;
+	if (*at != ':' || used == 0) /* white space before a colon hides a field from some */
+		return refuse(p, HTTP1_BAD_SYNTAX);
+
+	const int rc = field_begin(p, in->extra);
+
+	in->at += rc == ON;
+	return rc;
+}
+
+static int step_value_before(struct http1 *p, struct cursor *in)
+{
+	while (in->at < in->end && blank(*in->at))
+		in->at++;
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	p->state = VALUE;
+	return ON;
+}
+
+static int step_value(struct http1 *p, struct cursor *in)
+{
+	const char *const stop = past_text(in->at, in->end);
+	const size_t n = (size_t) (stop - in->at), taken = p->open ? slice_add(p, in->at, n) : n;
+	const size_t heard = hear(p, in->at, taken);
+
+	in->at += heard;
+	if (heard < taken)
+		return refuse(p, HTTP1_BAD_FRAMING);
+	return taken < n ? HTTP1_FULL : step_line_end(p, in);
+}
+
+/* ---- the end of a head, and bodies ---- */
+
+/* Is there none, whatever the fields say (RFC 9112, 6.3)? */
+static bool bodiless(const struct http1 *p)
+{
+	return p->side == HTTP1_RESPONSES &&
+	       (p->status < 200 || p->status == 204 || p->status == 304 || p->to == HTTP1_HEAD);
+}
+
+static bool tunnels(const struct http1 *p)
+{
+	return p->side == HTTP1_REQUESTS
+		       ? p->method == HTTP1_CONNECT
+		       : p->to == HTTP1_CONNECT && p->status >= 200 && p->status < 300;
+}
+
+static void body_begin(struct http1 *p)
+{
+	p->sub = 0;
+	if (p->status == 101) {
+		become_opaque(p, HTTP1_UPGRADED);
+	} else if (tunnels(p)) {
+		become_opaque(p, HTTP1_TUNNEL);
+	} else if (bodiless(p)) {
+		p->state = OVER;
+	} else if (p->flags & CHUNKED) {
+		p->state = CHUNK_SIZE;
+	} else if (p->side == HTTP1_RESPONSES && !(p->flags & HAS_LENGTH)) {
+		p->until_close = true;
+		p->state = UNTIL_CLOSE;
+	} else {
+		p->state = p->to_read > 0 ? LENGTH : OVER;
+	}
+	if (p->state != LENGTH)
+		p->to_read = 0;
+}
+
+static int blank_taken(struct http1 *p)
+{
+	if (p->in_trailers) {
+		p->state = OVER;
+		return ON;
+	}
+	body_begin(p);
+	return HTTP1_HEAD_DONE;
+}
+
+static int step_blank(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at++ == '\n')
+		return blank_taken(p);
+	p->state = BLANK_LF;
+	return ON;
+}
+
+static int step_blank_lf(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at != '\n')
+		return refuse(p, HTTP1_BAD_SYNTAX);
+	in->at++;
+	return blank_taken(p);
+}
+
+/* How many of @n bytes are the body's, or the chunk's; its last one changes the state. */
+static uint64_t body_take(struct http1 *p, uint64_t n)
+{
+	if (p->state == UNTIL_CLOSE)
+		return n;
+
+	const uint64_t taken = n < p->to_read ? n : p->to_read;
+
+	p->to_read -= taken;
+	if (p->to_read == 0)
+		p->state = p->state == LENGTH ? OVER : CHUNK_CR;
+	return taken;
+}
+
+static int step_body(struct http1 *p, struct cursor *in)
+{
+	const uint8_t state = p->state;
+
+	in->at += body_take(p, (uint64_t) (in->end - in->at));
+	return p->state == state ? HTTP1_MORE : ON;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* @sub: there was a digit. */
+static int step_chunk_size(struct http1 *p, struct cursor *in)
+{
+	for (; in->at < in->end; in->at++) {
+		const int digit = hex_digit(*in->at);
+
+		if (digit < 0)
+			break;
+		if (p->to_read > UINT64_MAX >> 4)
+			return refuse(p, HTTP1_BAD_FRAMING);
+		p->to_read = p->to_read << 4 | (uint64_t) digit;
+		p->sub = 1;
+	}
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (p->sub == 0 || (*in->at != '\r' && *in->at != ';' && *in->at != ' '))
+		return refuse(p, HTTP1_BAD_FRAMING);
+	p->state = CHUNK_EXTENSION;
+	return ON;
+}
+
+static int step_chunk_extension(struct http1 *p, struct cursor *in)
+{
+	in->at = past_text(in->at, in->end);
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at != '\r')
+		return refuse(p, HTTP1_BAD_FRAMING);
+	in->at++;
+	p->state = CHUNK_SIZE_LF;
+	return ON;
+}
+
+static int step_chunk_size_lf(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at != '\n')
+		return refuse(p, HTTP1_BAD_FRAMING);
+	in->at++;
+	p->state = CHUNK;
+	if (p->to_read == 0) {
+		p->in_trailers = true;
+		p->role = NO_FIELD;
+		p->state = FIELD;
+	}
+	return ON;
+}
+
+static int step_chunk_cr(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at != '\r')
+		return refuse(p, HTTP1_BAD_FRAMING);
+	in->at++;
+	p->state = CHUNK_LF;
+	return ON;
+}
+
+static int step_chunk_lf(struct http1 *p, struct cursor *in)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at != '\n')
+		return refuse(p, HTTP1_BAD_FRAMING);
+	in->at++;
+	p->sub = 0;
+	p->state = CHUNK_SIZE;
+	return ON;
+}
+
+static int step_over(struct http1 *p, struct cursor *in)
+{
+	(void) in;
+	p->state = BEFORE;
+	return HTTP1_DONE;
+}
+
+static int step_opaque_unsaid(struct http1 *p, struct cursor *in)
+{
+	(void) in;
+	return refuse(p, p->reason);
+}
+
+static int step_opaque(struct http1 *p, struct cursor *in)
+{
+	(void) p;
+	in->at = in->end;
+	return HTTP1_MORE;
+}
+
+static int (*const steps[STATES])(struct http1 *p, struct cursor *in) = {
+	[BEFORE] = step_before,
+	[BEFORE_LF] = step_before_lf,
+	[LINE_SAID] = step_line_said,
+	[METHOD] = step_method,
+	[TARGET] = step_target,
+	[VERSION] = step_version,
+	[STATUS] = step_status,
+	[REASON] = step_reason,
+	[LINE_END] = step_line_end,
+	[LINE_LF] = step_line_lf,
+	[FIELD] = step_field,
+	[NAME] = step_name,
+	[VALUE_BEFORE] = step_value_before,
+	[VALUE] = step_value,
+	[BLANK] = step_blank,
+	[BLANK_LF] = step_blank_lf,
+	[LENGTH] = step_body,
+	[UNTIL_CLOSE] = step_body,
+	[CHUNK_SIZE] = step_chunk_size,
+	[CHUNK_EXTENSION] = step_chunk_extension,
+	[CHUNK_SIZE_LF] = step_chunk_size_lf,
+	[CHUNK] = step_body,
+	[CHUNK_CR] = step_chunk_cr,
+	[CHUNK_LF] = step_chunk_lf,
+	[OVER] = step_over,
+	[OPAQUE_UNSAID] = step_opaque_unsaid,
+	[OPAQUE] = step_opaque,
+};
+
+/* ---- the calls ---- */
+
+void http1_init(struct http1 *p, enum http1_side side, char *arena, size_t size)
+{
+	*p = (struct http1) {
+		.side = side,
+		.arena = arena,
+		.size = (uint16_t) (size < UINT16_MAX ? size : UINT16_MAX),
+		.state = BEFORE,
+	};
+}
+
+static bool in_head(const struct http1 *p)
+{
+	return p->state >= METHOD && p->state <= BLANK_LF && !p->in_trailers;
+}
+
+/* A call sees one head at most: there is something to say before the next. */
+enum http1_stop http1_feed(struct http1 *p, const struct http1_extra *extra, const char *bytes,
+			   size_t n, size_t *ret_used)
+{
+	if (p->state == LINE_SAID && n > 0)
+		head_begin(p);
+
+	const bool head = in_head(p);
+	const size_t room = head ? HTTP1_HEAD_MAX - p->head_bytes : n;
+	const size_t seen = n < room ? n : room;
+	struct cursor in = { .at = bytes, .end = seen > 0 ? bytes + seen : bytes, .extra = extra };
+	int stop;
+
+	do
+		stop = steps[p->state](p, &in);
+	while (stop == ON);
+
+	*ret_used = (size_t) (in.at - bytes);
+	if (head)
+		p->head_bytes += (uint32_t) *ret_used;
+	if (stop == HTTP1_MORE && *ret_used < n)
+		return (enum http1_stop) refuse(p, HTTP1_HEAD_TOO_LONG);
+	return (enum http1_stop) stop;
+}
+
+enum http1_stop http1_skip(struct http1 *p, uint64_t n, uint64_t *ret_used)
+{
+	struct cursor nothing = { .at = NULL };
+	const bool body = p->state == LENGTH || p->state == UNTIL_CLOSE || p->state == CHUNK;
+	const uint64_t taken = body ? body_take(p, n) : p->state == OPAQUE ? n : 0;
+
+	*ret_used = taken;
+	if (p->state == OVER || p->state == OPAQUE_UNSAID)
+		return (enum http1_stop) steps[p->state](p, &nothing);
+	if (taken < n)
+		return (enum http1_stop) refuse(p, HTTP1_UNSEEN);
+	return HTTP1_MORE;
+}
+
+void http1_lost(struct http1 *p)
+{
+	if (p->reason == HTTP1_FOLLOWED)
+		become_opaque(p, HTTP1_UNSEEN);
+}
+
+bool http1_between(const struct http1 *p)
+{
+	return p->state <= LINE_SAID;
+}
+
+enum http1_stop http1_end(struct http1 *p)
+{
+	if (http1_between(p))
+		return HTTP1_MORE;
+	if (p->state == UNTIL_CLOSE || p->state == OVER) {
+		p->state = BEFORE;
+		return HTTP1_DONE;
+	}
+	return (enum http1_stop) refuse(p, p->reason == HTTP1_FOLLOWED ? HTTP1_CUT_SHORT : p->reason);
+}
+
+const struct http1_slice *http1_find(const struct http1 *p, enum http1_field id, unsigned *ret_n)
+{
+	const struct http1_slice *first = NULL;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < p->n_fields; i++) {
+		if (p->fields[i].id != id)
+			continue;
+		first = first ? first : &p->fields[i];
+		n++;
+	}
+	if (ret_n)
+		*ret_n = n;
+	return first;
+}
