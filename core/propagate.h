@@ -54,11 +54,12 @@ struct propagate_value {
 
 /*
  * What came with a request. A field line that came more than once: traceparent and
- * uber-trace-id are then counted only (n), the first value of a b3 field counts, tracestate
- * and baggage lines come in order.
+ * uber-trace-id are then counted only (n), the first value of a b3 field and of x-trace-id
+ * counts, tracestate and baggage lines come in order.
  */
 struct propagate_in {
 	unsigned n_traceparent, n_tracestate, n_baggage;
+	unsigned n_uber_trace_id; /* may stay 0 when there is one */
 	struct propagate_value traceparent;
 	const struct propagate_value *tracestate; /* n_tracestate of them */
 	const struct propagate_value *baggage;    /* n_baggage of them */
@@ -71,16 +72,25 @@ enum propagate_decision { PROPAGATE_DEFER, PROPAGATE_ACCEPT, PROPAGATE_DENY };
 
 /* What it means. */
 struct propagate_found {
-	struct context context;      /* of the caller's span; none: all zero */
+	/*
+	 * Of the caller's span; none: ids all zero, and flags too but for what a decision alone
+	 * says ("b3: d" is CONTEXT_SAMPLED and CONTEXT_DEBUG).
+	 */
+	struct context context;
 	bool remote_span;            /* context.span_id is a span's (x-trace-id brings none) */
 	enum propagate_decision decision; /* also without ids ("b3: 0") */
-	bool tracestate, baggage;    /* were those valid and wanted? see propagate_join() */
-	bool foreign;                /* x_trace_id is kept verbatim beside a trace of its own */
+	bool tracestate, baggage;    /* were those valid and wanted? propagate_tracestate() */
+	/*
+	 * x_trace_id, without blanks around it, is kept verbatim: it is no id. Also beside a
+	 * standard context, as the first service that forwards it sends both.
+	 */
+	bool foreign;
 };
 
 /*
  * propagate_extract - the first valid context in the list's order; x-trace-id last of all,
- * and only when none of the standard ones was there
+ * and only when none of the standard ones was there. One that repeats their trace id as a UUID
+ * makes theirs CONTEXT_UUID.
  * Context: any thread; pure.
  */
 void propagate_extract(const struct propagators *p, const struct propagate_in *in,
@@ -94,7 +104,10 @@ void propagate_extract(const struct propagators *p, const struct propagate_in *i
  */
 bool propagate_tracestate(const struct propagate_value *lines, unsigned n, struct text *out);
 
-/* propagate_baggage - the same of baggage, which is not looked into, only bounded. */
+/*
+ * propagate_baggage - the same of baggage, whose lines are joined as they are: bounded, and no
+ * control characters, but not looked into
+ */
 bool propagate_baggage(const struct propagate_value *lines, unsigned n, struct text *out);
 
 /* What goes out with a request. */
@@ -109,8 +122,9 @@ struct propagate_out {
  * @name:  lower case, NUL-terminated, static
  * @value: without a NUL; lives until the call returns
  *
- * A context without ids sends what stands without them (baggage, foreign). The caller leaves
- * out fields that the program wrote itself.
+ * A context without ids sends what stands without them (baggage, foreign), one without a
+ * span_id the x-trace-id too. Ids go out in full and with a decision: CONTEXT_SHORT and
+ * CONTEXT_DEFERRED are for readers. The caller leaves out fields that the program wrote itself.
  */
 void propagate_inject(const struct propagators *p, const struct propagate_out *out,
 		      void (*field)(void *arg, const char *name, const char *value, size_t len),
