@@ -2,9 +2,6 @@
 /*
  * Reads the user's settings. `keys` lists what a breaker can be told, `settings` what a
  * process can; environment and rules go through the same rows.
- *
- * Text is walked as spans, pairs of pointers into the caller's string, so nothing is copied
- * but what is kept, and no length of input costs memory.
  */
 #include "core/config.h"
 
@@ -14,22 +11,17 @@
 #include "core/address.h"
 #include "core/clock.h"
 #include "core/text.h"
+#include "core/piece.h"
 
 #define N_ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 
 #define VALUE_SIZE    64 /* longer than any good value of a key */
 #define VARIABLE_SIZE 48 /* longer than "AGENTSHIM_" and any key in capitals */
-#define HOST_SIZE     256 /* a host name is at most 253 bytes */
-#define FOUND_MAX     30 /* bytes shown of a bad value; the longest problem just fits */
 
 #define PREFIX       "AGENTSHIM_"
 #define DAY_NS       (24 * 3600 * NS_PER_S)
 #define HOUR_NS      (3600 * NS_PER_S)
 #define FAILURES_MAX 1000000 /* arbitrary: far above use, far below 32 bits */
-
-struct span {
-	const char *at, *end;
-};
 
 struct key {
 	const char *name;
@@ -44,7 +36,7 @@ struct key {
 /* What a setting of the whole process does with its value; `stands` when it declines. */
 struct setting {
 	const char *variable;
-	bool (*parse)(struct span value, struct config *c);
+	bool (*parse)(struct piece value, struct config *c);
 	const char *expected;
 	const char *stands;
 };
@@ -57,113 +49,9 @@ struct place {
 	const char *key;   /* within a rule; NULL */
 };
 
-/* ---- spans ---- */
-
-static bool blank(char c)
-{
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-static size_t length(struct span s)
-{
-	return (size_t) (s.end - s.at);
-}
-
-static bool is(struct span s, const char *word)
-{
-	return length(s) == strlen(word) && memcmp(s.at, word, length(s)) == 0;
-}
-
-static struct span trimmed(struct span s)
-{
-	while (s.at < s.end && blank(*s.at))
-		s.at++;
-	while (s.at < s.end && blank(s.end[-1]))
-		s.end--;
-	return s;
-}
-
-static struct span span_of(const char *text)
-{
-	return trimmed((struct span) { text, text + strlen(text) });
-}
-
-static const char *find(struct span s, char c)
-{
-	return s.at < s.end ? memchr(s.at, c, length(s)) : NULL;
-}
-
-/* Takes what precedes the next @separator off the front of @s, without blanks around it. */
-static struct span take_entry(struct span *s, char separator)
-{
-	const char *at = find(*s, separator);
-	const struct span entry = { s->at, at ? at : s->end };
-
-	s->at = at ? at + 1 : s->end;
-	return trimmed(entry);
-}
-
-/* Takes what precedes a blank (or '=', when @stop is) off the front of @s. */
-static struct span take_word(struct span *s, char stop)
-{
-	struct span word = { s->at, s->at };
-
-	while (word.end < s->end && !blank(*word.end) && *word.end != stop)
-		word.end++;
-	s->at = word.end;
-	*s = trimmed(*s);
-	return word;
-}
-
-/* Returns false when it does not fit; NUL-terminated otherwise. */
-static bool copied(struct span s, char *buf, size_t size)
-{
-	if (length(s) >= size)
-		return false;
-	memcpy(buf, s.at, length(s));
-	buf[length(s)] = '\0';
-	return true;
-}
-
-static char lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? (char) (c - 'A' + 'a') : c;
-}
-
-static char upper(char c)
-{
-	return c >= 'a' && c <= 'z' ? (char) (c - 'a' + 'A') : c;
-}
-
-static bool number_in(struct span s, uint64_t min, uint64_t max, uint64_t *ret)
-{
-	uint64_t n = 0;
-
-	if (s.at == s.end)
-		return false;
-	for (; s.at < s.end; s.at++) {
-		if (*s.at < '0' || *s.at > '9')
-			return false;
-		n = n * 10 + (uint64_t) (*s.at - '0');
-		if (n > max) /* so n stays far from overflow */
-			return false;
-	}
-	*ret = n;
-	return n >= min;
-}
-
 /* ---- problems ---- */
 
-static void add_found(struct text *t, struct span found)
-{
-	const size_t n = length(found) > FOUND_MAX ? FOUND_MAX : length(found);
-
-	text_add_shown(t, found.at, n);
-	if (n < length(found))
-		text_add(t, "...");
-}
-
-static void complain(struct config *c, const struct place *place, struct span found,
+static void complain(struct config *c, const struct place *place, struct piece found,
 		     const char *expected, const char *stands)
 {
 	if (c->n_problems < UINT16_MAX)
@@ -185,7 +73,7 @@ static void complain(struct config *c, const struct place *place, struct span fo
 		text_add(&t, ": ");
 	}
 	text_add(&t, "found \"");
-	add_found(&t, found);
+	piece_add_shown(&t, found);
 	text_add(&t, "\", expected ");
 	text_add(&t, expected);
 	text_add(&t, "; ");
@@ -193,7 +81,7 @@ static void complain(struct config *c, const struct place *place, struct span fo
 }
 
 /* An entry of a list that could not be read is left out, and only that. */
-static void leave_out(struct config *c, const struct place *place, struct span found,
+static void leave_out(struct config *c, const struct place *place, struct piece found,
 		      const char *expected)
 {
 	complain(c, place, found, expected,
@@ -266,7 +154,7 @@ static bool parse_number(const struct key *key, const char *value, void *field)
 {
 	uint64_t n;
 
-	if (!number_in(span_of(value), 0, key->max, &n) || !allowed(key, n))
+	if (!piece_number(piece_of(value), 0, key->max, &n) || !allowed(key, n))
 		return false;
 	*(uint32_t *) field = (uint32_t) n;
 	return true;
@@ -337,10 +225,10 @@ static const void *const_field_of(const struct policy *p, const struct key *key)
 	return (const char *) p + key->offset;
 }
 
-static const struct key *key_named(struct span name)
+static const struct key *key_named(struct piece name)
 {
 	for (size_t i = 0; i < CONFIG_KEYS; i++) {
-		if (is(name, keys[i].name))
+		if (piece_is(name, keys[i].name))
 			return &keys[i];
 	}
 	return NULL;
@@ -351,11 +239,11 @@ static uint32_t bit_of(const struct key *key)
 	return UINT32_C(1) << (key - keys);
 }
 
-static bool set_key(const struct key *key, struct span value, struct policy *p)
+static bool set_key(const struct key *key, struct piece value, struct policy *p)
 {
 	char text[VALUE_SIZE];
 
-	return copied(value, text, sizeof(text)) && key->parse(key, text, field_of(p, key));
+	return piece_copied(value, text, sizeof(text)) && key->parse(key, text, field_of(p, key));
 }
 
 const char *config_source_name(enum config_source source)
@@ -383,208 +271,32 @@ size_t config_key_text(const struct policy *p, enum config_key key, char *buf, s
 	return t.used;
 }
 
-/* ---- patterns ---- */
-
-static bool host_byte(char c)
-{
-	const char l = lower(c);
-
-	/* Bytes above ASCII: programs hand international names to the resolver as they are. */
-	return (l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || (c & 0x80)
-	       || (c != '\0' && strchr("._-*?", c));
-}
-
-/* "10.0.0.256" and "443" would be names that no resolver ever answers for. */
-static bool like_a_number(struct span host)
-{
-	for (; host.at < host.end; host.at++) {
-		if (*host.at != '.' && (*host.at < '0' || *host.at > '9'))
-			return false;
-	}
-	return true;
-}
-
-/* Keeps @host, folded to lower case, as a glob of @p. */
-static bool keep_glob(struct config *c, struct span host, struct config_pattern *p)
-{
-	if (host.at < host.end && host.end[-1] == '.')
-		host.end--;
-	if (like_a_number(host) || length(host) >= HOST_SIZE
-	    || length(host) >= sizeof(c->text) - c->text_used)
-		return false;
-	for (size_t i = 0; i < length(host); i++) {
-		if (!host_byte(host.at[i]))
-			return false;
-	}
-
-	p->glob = c->text_used;
-	for (size_t i = 0; i < length(host); i++)
-		c->text[c->text_used++] = lower(host.at[i]);
-	c->text[c->text_used++] = '\0';
-	return true;
-}
-
-static bool read_address(struct span host, struct config_pattern *p)
-{
-	char text[ADDRESS_TEXT_SIZE + 8]; /* room for "::ffff:" before the longest IPv4 */
-
-	if (!copied(host, text, sizeof(text)) || !address_parse(text, &p->address))
-		return false;
-	p->network = true;
-	p->prefix = 128;
-	return true;
-}
-
-static bool read_prefix(struct span bits, bool dotted, struct config_pattern *p)
-{
-	const unsigned before = dotted ? ADDRESS_V4_PREFIX : 0;
-	uint64_t n;
-
-	if (!number_in(bits, 0, 128 - before, &n))
-		return false;
-	p->prefix = (uint8_t) (before + n);
-	return true;
-}
-
-static bool read_port(struct span text, struct config_pattern *p)
-{
-	uint64_t n = 0;
-
-	if (!is(text, "*") && !number_in(text, 1, 65535, &n))
-		return false;
-	p->port = (uint16_t) n;
-	return true;
-}
-
-/*
- * Cuts "HOST[/BITS][:PORT]" where HOST may stand in brackets. A colon belongs to a bare IPv6
- * address when there are several before any slash. @bits and @port start one byte late and
- * are empty (NULL) when absent.
- */
-static bool cut_pattern(struct span text, struct span *host, struct span *bits,
-			struct span *port)
-{
-	struct span tail = text;
-
-	*bits = *port = (struct span) { NULL, NULL };
-	if (text.at < text.end && *text.at == '[') {
-		const char *closing = find(text, ']');
-
-		if (!closing)
-			return false;
-		*host = (struct span) { text.at + 1, closing };
-		tail.at = closing + 1;
-	} else {
-		const char *slash = find(text, '/');
-		const struct span before = { text.at, slash ? slash : text.end };
-		const char *colon = find(before, ':');
-		const bool v6 = colon && find((struct span) { colon + 1, before.end }, ':');
-
-		host->at = text.at;
-		host->end = tail.at = colon && !v6 ? colon : before.end;
-	}
-
-	if (tail.at < tail.end && *tail.at == '/') {
-		const char *colon = find(tail, ':');
-
-		*bits = (struct span) { tail.at + 1, colon ? colon : tail.end };
-		tail.at = bits->end;
-	}
-	if (tail.at < tail.end && *tail.at == ':') {
-		*port = (struct span) { tail.at + 1, tail.end };
-		tail.at = tail.end;
-	}
-	return tail.at == tail.end;
-}
-
-static bool read_pattern(struct config *c, struct span text, struct config_pattern *ret)
-{
-	struct config_pattern p = { .negated = false };
-	struct span host, bits, port;
-
-	if (text.at < text.end && *text.at == '!') {
-		p.negated = true;
-		text.at++;
-		text = trimmed(text);
-	}
-	if (!cut_pattern(text, &host, &bits, &port))
-		return false;
-	if (port.at && !read_port(port, &p))
-		return false;
-	if (read_address(host, &p)) {
-		if (bits.at && !read_prefix(bits, !find(host, ':'), &p))
-			return false;
-	} else if (bits.at || *text.at == '[' || !keep_glob(c, host, &p)) {
-		return false;
-	}
-	*ret = p;
-	return true;
-}
-
-/* Does @text match @glob, where '*' stands for any bytes and '?' for one? */
-static bool glob_matches(const char *glob, const char *text)
-{
-	const char *star = NULL, *resume = NULL;
-
-	while (*text != '\0') {
-		if (*glob == '*') {
-			star = ++glob;
-			resume = text;
-		} else if (*glob == '?' || *glob == *text) {
-			glob++;
-			text++;
-		} else if (star) {
-			/* Let the latest star take one byte more; earlier ones need not. */
-			glob = star;
-			text = ++resume;
-		} else {
-			return false;
-		}
-	}
-	while (*glob == '*')
-		glob++;
-	return *glob == '\0';
-}
-
-/* @address: the peer's, as text */
-static bool matches(const struct config *c, const struct config_pattern *p,
-		    const struct config_peer *peer, const char *address)
-{
-	if (p->port != 0 && p->port != peer->port)
-		return false;
-	if (p->network)
-		return address_in(&peer->address, &p->address, p->prefix);
-
-	const char *glob = &c->text[p->glob];
-	return glob_matches(glob, peer->host) || glob_matches(glob, address);
-}
-
 /* ---- settings of the process ---- */
 
-static bool read_path(struct span value, char *ret)
+static bool read_path(struct piece value, char *ret)
 {
 	/* Relative to what? Programs change directory after we were loaded. */
-	return *value.at == '/' && copied(value, ret, CONFIG_PATH_SIZE);
+	return *value.at == '/' && piece_copied(value, ret, CONFIG_PATH_SIZE);
 }
 
 /* A name is cut, not refused: service.c shortens it further anyway. */
-static bool read_name(struct span value, char *ret)
+static bool read_name(struct piece value, char *ret)
 {
-	if (length(value) >= CONFIG_PATH_SIZE)
+	if (piece_length(value) >= CONFIG_PATH_SIZE)
 		value.end = value.at + CONFIG_PATH_SIZE - 1;
-	return copied(value, ret, CONFIG_PATH_SIZE);
+	return piece_copied(value, ret, CONFIG_PATH_SIZE);
 }
 
-static bool parse_disable(struct span value, struct config *c)
+static bool parse_disable(struct piece value, struct config *c)
 {
 	static const char *const yes[] = { "1", "true", "yes", "on" };
 	static const char *const no[] = { "0", "false", "no", "off" };
 	char word[8] = "";
 
-	if (!copied(value, word, sizeof(word)))
+	if (!piece_copied(value, word, sizeof(word)))
 		return false;
 	for (char *at = word; *at; at++)
-		*at = lower(*at);
+		*at = piece_lower(*at);
 	for (size_t i = 0; i < N_ELEMENTS(yes); i++) {
 		c->disabled = strcmp(word, yes[i]) == 0;
 		if (c->disabled || strcmp(word, no[i]) == 0)
@@ -593,41 +305,41 @@ static bool parse_disable(struct span value, struct config *c)
 	return false;
 }
 
-static bool parse_log(struct span value, struct config *c)
+static bool parse_log(struct piece value, struct config *c)
 {
-	if (is(value, "stderr") || is(value, "stdout"))
-		return copied(value, c->log, sizeof(c->log));
+	if (piece_is(value, "stderr") || piece_is(value, "stdout"))
+		return piece_copied(value, c->log, sizeof(c->log));
 	return read_path(value, c->log);
 }
 
-static bool parse_log_level(struct span value, struct config *c)
+static bool parse_log_level(struct piece value, struct config *c)
 {
-	c->log_level = is(value, "info") ? CONFIG_LOG_INFO : CONFIG_LOG_WARN;
-	return is(value, "info") || is(value, "warn");
+	c->log_level = piece_is(value, "info") ? CONFIG_LOG_INFO : CONFIG_LOG_WARN;
+	return piece_is(value, "info") || piece_is(value, "warn");
 }
 
-static bool parse_dir(struct span value, struct config *c)
+static bool parse_dir(struct piece value, struct config *c)
 {
 	return read_path(value, c->dir);
 }
 
-static bool parse_service(struct span value, struct config *c)
+static bool parse_service(struct piece value, struct config *c)
 {
 	return read_name(value, c->service);
 }
 
-static bool parse_otel_service(struct span value, struct config *c)
+static bool parse_otel_service(struct piece value, struct config *c)
 {
 	return read_name(value, c->otel_service);
 }
 
 /* The lists speak for each of their entries and never decline as a whole. */
-static bool parse_peers(struct span value, struct config *c)
+static bool parse_peers(struct piece value, struct config *c)
 {
 	struct place place = { .variable = PREFIX "PEERS", .kind = "pattern" };
 
 	while (value.at < value.end) {
-		const struct span entry = take_entry(&value, ',');
+		const struct piece entry = piece_take_entry(&value, ',');
 
 		if (entry.at == entry.end)
 			continue;
@@ -636,7 +348,7 @@ static bool parse_peers(struct span value, struct config *c)
 			leave_out(c, &place, entry, "at most 64 patterns; from this on each");
 			break;
 		}
-		if (read_pattern(c, entry, &c->peers[c->n_peers]))
+		if (pattern_read(entry, &c->text, &c->peers[c->n_peers]))
 			c->n_peers++;
 		else
 			leave_out(c, &place, entry, "host, host:port or address/bits");
@@ -645,11 +357,11 @@ static bool parse_peers(struct span value, struct config *c)
 }
 
 /* One "key=value" off the front of @text. */
-static bool read_assignment(struct config *c, struct place *place, struct span *text,
+static bool read_assignment(struct config *c, struct place *place, struct piece *text,
 			    struct config_rule *rule)
 {
-	const struct span whole = *text;
-	const struct span name = take_word(text, '=');
+	const struct piece whole = *text;
+	const struct piece name = piece_take(text, '=');
 	const struct key *key = key_named(name);
 
 	if (text->at == text->end || *text->at != '=' || !key || rule->set & bit_of(key)) {
@@ -658,9 +370,9 @@ static bool read_assignment(struct config *c, struct place *place, struct span *
 		return false;
 	}
 	text->at++;
-	*text = trimmed(*text);
+	*text = piece_trimmed(*text);
 
-	const struct span value = take_word(text, ' ');
+	const struct piece value = piece_take(text, ' ');
 	if (!set_key(key, value, &rule->policy)) {
 		place->key = key->name;
 		leave_out(c, place, value, key->expected);
@@ -670,15 +382,15 @@ static bool read_assignment(struct config *c, struct place *place, struct span *
 	return true;
 }
 
-static void read_rule(struct config *c, struct place *place, struct span entry)
+static void read_rule(struct config *c, struct place *place, struct piece entry)
 {
 	struct config_rule *rule = &c->rules[c->n_rules];
-	const uint16_t text_used = c->text_used;
-	struct span rest = entry;
-	const struct span pattern = take_word(&rest, ' ');
+	const uint16_t text_used = c->text.used;
+	struct piece rest = entry;
+	const struct piece pattern = piece_take(&rest, ' ');
 
 	memset(rule, 0, sizeof(*rule));
-	if (*pattern.at == '!' || !read_pattern(c, pattern, &rule->pattern)) {
+	if (*pattern.at == '!' || !pattern_read(pattern, &c->text, &rule->pattern)) {
 		leave_out(c, place, pattern, "host, host:port or address/bits first");
 		return;
 	}
@@ -693,15 +405,15 @@ static void read_rule(struct config *c, struct place *place, struct span entry)
 	if (rule->set)
 		c->n_rules++;
 	else
-		c->text_used = text_used;
+		c->text.used = text_used;
 }
 
-static bool parse_rules(struct span value, struct config *c)
+static bool parse_rules(struct piece value, struct config *c)
 {
 	struct place place = { .variable = PREFIX "RULES", .kind = "rule" };
 
 	while (value.at < value.end) {
-		const struct span entry = take_entry(&value, ';');
+		const struct piece entry = piece_take_entry(&value, ';');
 
 		if (entry.at == entry.end)
 			continue;
@@ -734,13 +446,13 @@ static void name_variable(const struct key *key, char *ret)
 
 	text_add(&t, PREFIX);
 	for (const char *at = key->name; *at; at++) {
-		const char c = upper(*at);
+		const char c = piece_upper(*at);
 
 		text_add_n(&t, &c, 1);
 	}
 }
 
-static void read_key(struct config *c, const struct key *key, struct span value,
+static void read_key(struct config *c, const struct key *key, struct piece value,
 		     const char *variable)
 {
 	char stands[VALUE_SIZE];
@@ -770,18 +482,18 @@ void config_from_environment(const char *(*get)(void *arg, const char *name), vo
 
 		name_variable(&keys[i], variable);
 		const char *value = get(arg, variable);
-		const struct span span = span_of(value ? value : "");
+		const struct piece piece = piece_of(value ? value : "");
 
-		if (span.at < span.end)
-			read_key(ret, &keys[i], span, variable);
+		if (piece.at < piece.end)
+			read_key(ret, &keys[i], piece, variable);
 	}
 	for (size_t i = 0; i < N_ELEMENTS(settings); i++) {
 		const struct setting *s = &settings[i];
 		const char *value = get(arg, s->variable);
-		const struct span span = span_of(value ? value : "");
+		const struct piece piece = piece_of(value ? value : "");
 
-		if (span.at < span.end && !s->parse(span, ret))
-			complain(ret, &(struct place) { .variable = s->variable }, span,
+		if (piece.at < piece.end && !s->parse(piece, ret))
+			complain(ret, &(struct place) { .variable = s->variable }, piece,
 				 s->expected, s->stands);
 	}
 	policy_complete(&ret->policy);
@@ -791,22 +503,7 @@ void config_from_environment(const char *(*get)(void *arg, const char *name), vo
 
 bool config_wants(const struct config *c, const struct config_peer *peer)
 {
-	char address[ADDRESS_TEXT_SIZE];
-	bool listed = false, wanted = false;
-
-	if (c->n_peers == 0)
-		return true;
-	address_text(&peer->address, address);
-	for (size_t i = 0; i < c->n_peers; i++) {
-		const struct config_pattern *p = &c->peers[i];
-		const bool match = matches(c, p, peer, address);
-
-		if (match && p->negated)
-			return false;
-		listed |= !p->negated;
-		wanted |= match;
-	}
-	return wanted || !listed;
+	return pattern_allows(pattern_list_ask(c->peers, c->n_peers, &c->text, peer));
 }
 
 /* Copies the fields of @from named in @set to @to. */
@@ -830,7 +527,8 @@ struct policy config_policy(const struct config *c, const struct config_peer *pe
 	for (size_t i = 0; i < c->n_rules; i++) {
 		const struct config_rule *rule = &c->rules[i];
 
-		if ((rule->set & ~ruled) == 0 || !matches(c, &rule->pattern, peer, address))
+		if ((rule->set & ~ruled) == 0
+		    || !pattern_matches(&rule->pattern, &c->text, peer, address))
 			continue;
 		overlay(&policy, &rule->policy, rule->set & ~ruled);
 		ruled |= rule->set;

@@ -7,15 +7,14 @@
 #ifndef CORE_CONFIG_H
 #define CORE_CONFIG_H
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/duration.h"
+#include "core/pattern.h"
 #include "core/policy.h"
 
-#define CONFIG_TEXT_SIZE    8192 /* host globs of PEERS and RULES, each with its NUL */
 #define CONFIG_PATTERNS_MAX 64
 #define CONFIG_RULES_MAX    64
 #define CONFIG_PROBLEMS_MAX 8
@@ -45,21 +44,6 @@ enum config_key {
 	CONFIG_KEY_PROBE_TIMEOUT,
 	CONFIG_KEY_ERRNO,
 	CONFIG_KEYS
-};
-
-/*
- * A peer pattern: "*", "host", "host:port", "*.local", "*:5432", "10.0.0.0/8", "[fd00::]/8",
- * "[::1]:80", "fd00::1", "10.0.0.0/8:443". A glob (`*` and `?`) matches the name under which
- * the peer is known and, when the peer is known by name, its address too; an address or a
- * network matches the address, however it was written.
- */
-struct config_pattern {
-	bool negated;          /* written with a leading '!' */
-	bool network;          /* an address is a network of 128 bits */
-	uint8_t prefix;        /* of a network: bits, of the IPv6 (or v4-mapped) form */
-	struct in6_addr address;
-	uint16_t port;         /* 0: any */
-	uint16_t glob;         /* offset of the NUL-terminated host glob in config.text */
 };
 
 struct config_rule {
@@ -93,15 +77,7 @@ struct config {
 	 */
 	char problems[CONFIG_PROBLEMS_MAX][CONFIG_PROBLEM_SIZE];
 
-	uint16_t text_used;
-	char text[CONFIG_TEXT_SIZE];
-};
-
-/* A peer as connect(2) sees it. */
-struct config_peer {
-	const char *host;       /* lower case; a name, or the address in text, no brackets */
-	struct in6_addr address; /* v4-mapped for IPv4 */
-	uint16_t port;          /* host byte order */
+	struct pattern_text text; /* host globs of PEERS and RULES */
 };
 
 /*

@@ -101,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	FUZZ_CHECK(config.n_peers <= CONFIG_PATTERNS_MAX);
 	FUZZ_CHECK(config.n_rules <= CONFIG_RULES_MAX);
-	FUZZ_CHECK(config.text_used <= sizeof(config.text));
+	FUZZ_CHECK(config.text.used <= sizeof(config.text.at));
 	FUZZ_CHECK(memchr(config.log, '\0', sizeof(config.log)));
 	FUZZ_CHECK(memchr(config.dir, '\0', sizeof(config.dir)));
 	FUZZ_CHECK(memchr(config.service, '\0', sizeof(config.service)));

@@ -652,9 +652,9 @@ static void room_for_host_names_is_bounded(void **state)
 		peers[n++] = ',';
 	}
 	READ("AGENTSHIM_PEERS", peers);
-	assert_int_equal(config.n_peers, CONFIG_TEXT_SIZE / 256);
-	assert_int_equal(config.n_problems, 64 - CONFIG_TEXT_SIZE / 256);
-	assert_true(config.text_used <= CONFIG_TEXT_SIZE);
+	assert_int_equal(config.n_peers, PATTERN_TEXT_SIZE / 256);
+	assert_int_equal(config.n_problems, 64 - PATTERN_TEXT_SIZE / 256);
+	assert_true(config.text.used <= PATTERN_TEXT_SIZE);
 
 	memset(peers, 'a', 256);
 	peers[256] = '\0';
