@@ -6,7 +6,7 @@
  */
 #include "core/sampler.h"
 
-#include <string.h>
+#include "core/piece.h"
 
 #define N_ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -14,7 +14,6 @@
 #define DIGITS_MAX   18 /* significant ones of a ratio; 2^56 has 17 */
 #define SCALE_MAX    37 /* 10^37 fits in 128 bits; a smaller ratio is none */
 #define EXPONENT_MAX 999
-#define FOUND_MAX    30 /* bytes shown of a bad value */
 
 __extension__ typedef unsigned __int128 wide;
 
@@ -28,57 +27,28 @@ static const struct {
 	{ "traceidratio", 0, true },
 };
 
-/* ---- words ---- */
-
-struct word {
-	const char *at, *end;
-};
-
-static bool blank(char c)
+/* Takes @text, which is in lower case, off the front of @p; false: something else is there. */
+static bool take(struct piece *p, const char *text)
 {
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-static struct word word_of(const char *text)
-{
-	struct word w = { text, text ? text + strlen(text) : text };
-
-	while (w.at < w.end && blank(*w.at))
-		w.at++;
-	while (w.at < w.end && blank(w.end[-1]))
-		w.end--;
-	return w;
-}
-
-static char lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? (char) (c - 'A' + 'a') : c;
-}
-
-/* Takes @text, which is in lower case, off the front of @w; false: something else is there. */
-static bool take(struct word *w, const char *text)
-{
-	const char *at = w->at;
+	const char *at = p->at;
 
 	for (; *text; text++, at++) {
-		if (at == w->end || lower(*at) != *text)
+		if (at == p->end || piece_lower(*at) != *text)
 			return false;
 	}
-	w->at = at;
+	p->at = at;
 	return true;
 }
 
-static bool tell(struct text *problem, const char *variable, struct word found,
+static bool tell(struct text *problem, const char *variable, struct piece found,
 		 const char *expected)
 {
-	const size_t n = (size_t) (found.end - found.at);
-
 	if (!problem)
 		return false;
 	text_add(problem, variable);
 	text_add(problem, ": found \"");
-	text_add_shown(problem, found.at, n > FOUND_MAX ? FOUND_MAX : n);
-	text_add(problem, n > FOUND_MAX ? "...\", expected " : "\", expected ");
+	piece_add_shown(problem, found);
+	text_add(problem, "\", expected ");
 	text_add(problem, expected);
 	return false;
 }
@@ -91,37 +61,37 @@ struct decimal {
 	int scale;
 };
 
-static bool is_digit(struct word w)
+static bool is_digit(struct piece p)
 {
-	return w.at < w.end && *w.at >= '0' && *w.at <= '9';
+	return p.at < p.end && *p.at >= '0' && *p.at <= '9';
 }
 
 /*
- * Takes digits off the front of @w, of which those before the point have a @place of 0. What
+ * Takes digits off the front of @p, of which those before the point have a @place of 0. What
  * has no room in the mantissa is too small to matter behind the point, and too large before it.
  */
-static bool take_digits(struct word *w, int place, struct decimal *d)
+static bool take_digits(struct piece *p, int place, struct decimal *d)
 {
-	const char *const begin = w->at;
+	const char *const begin = p->at;
 
-	for (; is_digit(*w); w->at++) {
+	for (; is_digit(*p); p->at++) {
 		uint64_t limit = 1;
 
 		for (int i = 1; i < DIGITS_MAX; i++)
 			limit *= 10;
 		if (d->mantissa < limit) {
-			d->mantissa = d->mantissa * 10 + (uint64_t) (*w->at - '0');
+			d->mantissa = d->mantissa * 10 + (uint64_t) (*p->at - '0');
 			d->scale += place;
 		} else if (place == 0) {
 			d->scale--;
 		}
 	}
-	return w->at > begin;
+	return p->at > begin;
 }
 
-static bool take_exponent(struct word *w, struct decimal *d)
+static bool take_exponent(struct piece *p, struct decimal *d)
 {
-	struct word rest = *w;
+	struct piece rest = *p;
 
 	if (!take(&rest, "e"))
 		return true;
@@ -135,7 +105,7 @@ static bool take_exponent(struct word *w, struct decimal *d)
 	for (; is_digit(rest); rest.at++)
 		exponent = exponent > EXPONENT_MAX ? exponent : exponent * 10 + (*rest.at - '0');
 	d->scale += negative ? exponent : -exponent;
-	*w = rest;
+	*p = rest;
 	return true;
 }
 
@@ -158,15 +128,15 @@ static bool part_of(const struct decimal *d, uint64_t *ret)
 	return true;
 }
 
-static bool read_ratio(struct word w, uint64_t *ret_threshold)
+static bool read_ratio(struct piece p, uint64_t *ret_threshold)
 {
 	struct decimal d = { .mantissa = 0 };
-	bool some = take_digits(&w, 0, &d);
+	bool some = take_digits(&p, 0, &d);
 	uint64_t kept;
 
-	if (take(&w, "."))
-		some |= take_digits(&w, 1, &d);
-	if (!some || !take_exponent(&w, &d) || w.at != w.end || !part_of(&d, &kept))
+	if (take(&p, "."))
+		some |= take_digits(&p, 1, &d);
+	if (!some || !take_exponent(&p, &d) || p.at != p.end || !part_of(&d, &kept))
 		return false;
 	*ret_threshold = SAMPLER_NEVER - kept;
 	return true;
@@ -181,15 +151,15 @@ struct sampler sampler_default(void)
 
 bool sampler_from(const char *name, const char *arg, struct sampler *ret, struct text *problem)
 {
-	const struct word all = word_of(name), ratio = word_of(arg);
-	struct word rest = all;
+	const struct piece all = piece_of(name), ratio = piece_of(arg);
+	struct piece rest = all;
 	struct sampler s = { .parent_based = take(&rest, PARENT_BASED) };
 
 	*ret = sampler_default();
 	if (all.at == all.end)
 		return true;
 	for (size_t i = 0; i < N_ELEMENTS(kinds); i++) {
-		struct word kind = rest;
+		struct piece kind = rest;
 
 		if (!take(&kind, kinds[i].name) || kind.at != kind.end)
 			continue;
