@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/span.h"
+
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 static const char *const kind_names[] = {
@@ -17,6 +19,8 @@ static const char *const kind_names[] = {
 	[EVENT_MODE_CHANGED] = "mode_changed",
 	[EVENT_STATE_PRIVATE] = "state_private",
 	[EVENT_STACK] = "stack",
+	[EVENT_SPAN] = "span_completed",
+	[EVENT_SPAN_MORE] = "span_more",
 };
 
 static const struct {
@@ -31,6 +35,8 @@ static const struct {
 	[EVENT_MODE_CHANGED] = { "warn", "mode changed" },
 	[EVENT_STATE_PRIVATE] = { "warn", "breakers not shared" },
 	[EVENT_STACK] = { "info", "stack" },
+	[EVENT_SPAN] = { "info", "span completed" },
+	[EVENT_SPAN_MORE] = { "info", "more of a span" },
 };
 
 static const char *const changes[BREAKER_STATES] = {
@@ -354,6 +360,29 @@ static void add_stack(struct text *out, const struct event *e)
 	add_own_text(out, "frames", e);
 }
 
+static void add_hex(struct text *out, const char *key, const uint8_t *bytes, size_t n)
+{
+	text_add_key(out, key);
+	text_add(out, "\"");
+	for (size_t i = 0; i < n; i++)
+		text_add_hex(out, bytes[i], 2);
+	text_add(out, "\"");
+}
+
+static void add_span_more(struct text *out, const struct event *e)
+{
+	const char *key, *value;
+	size_t at = 0;
+
+	add_hex(out, "trace_id", e->span.trace_id, sizeof(e->span.trace_id));
+	add_hex(out, "span_id", e->span.span_id, sizeof(e->span.span_id));
+	text_add_key(out, "attributes");
+	text_add(out, "{");
+	while (span_more_next(e, &at, &key, &value))
+		add_string(out, key, value);
+	text_add(out, "}");
+}
+
 static void add_kind(struct text *out, const struct event *e)
 {
 	switch (e->kind) {
@@ -377,6 +406,10 @@ static void add_kind(struct text *out, const struct event *e)
 	case EVENT_STACK:
 		add_stack(out, e);
 		break;
+	case EVENT_SPAN_MORE:
+		add_span_more(out, e);
+		break;
+	case EVENT_SPAN: /* has its own line */
 	case EVENT_NONE: /* and any number that a later version or noise put there */
 	default:
 		break;
@@ -388,6 +421,10 @@ void event_json(const struct event *e, const char *service, struct text *out)
 	const size_t before = out->used;
 	const bool was_cut = out->cut;
 
+	if (e->kind == EVENT_SPAN) {
+		span_json(e, NULL, 0, service, out);
+		return;
+	}
 	out->cut = false;
 	text_add(out, "{");
 	add_always(out, e, service);

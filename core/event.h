@@ -80,7 +80,7 @@ const char *event_kind_name(enum event_kind kind); /* "state_change"; "unknown" 
  * and of EVENT_SERVICE_MAX bytes of service escaped. With a newline it is below PIPE_BUF, so
  * that one write(2) of a line is never mixed with another's.
  */
-#define EVENT_JSON_SIZE   3072
+#define EVENT_JSON_SIZE   3328
 #define EVENT_SERVICE_MAX 128 /* bytes of @service that are shown */
 
 /*
@@ -99,6 +99,8 @@ const char *event_kind_name(enum event_kind kind); /* "state_change"; "unknown" 
  *   config_error, state_private        problem
  *   mode_changed     control: the mode that the tool set, null when it lifted it
  *   stack            of (an event's id), part, parts, frames
+ *   span_more        trace_id, span_id, attributes {...}
+ * A span is span_json()'s line instead.
  * Values out of range (a torn record) are named "unknown", never trusted as an index or a
  * length.
  * Context: any thread, signal handlers too; no allocation, no stdio.

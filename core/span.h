@@ -85,17 +85,37 @@ void span_end(struct event *e, uint16_t status, enum span_error error, uint64_t 
 void span_more_begin(struct event *more, const struct event *of);
 bool span_more_add(struct event *more, const char *key, const char *value, size_t len);
 
+/* span_more_of - is @more a record with further attributes of the span @of? */
+bool span_more_of(const struct event *more, const struct event *of);
+
+/*
+ * span_more_next - the pair at *@at, 0 at first; false when there are no more
+ * The texts lie in @more and end in it, whatever a torn record holds.
+ */
+bool span_more_next(const struct event *more, size_t *at, const char **ret_key,
+		    const char **ret_value);
+
 /* The @which-th text of a span (maybe a torn record: never beyond event.text). */
 const char *span_text(const struct event *e, enum span_text which);
 
-/* "server"; "connection_reset" (SPAN_BY_STATUS: NULL); "1.1"; never trust the number. */
+/* "GET /path", of an internal span its name: not escaped, not cleaned. EVENT_TEXT_SIZE + 8. */
+void span_operation(const struct event *e, struct text *out);
+
+/* The trace id as it is shown: 32 digits, or the UUID that it came as. */
+void span_trace_id(const struct event *e, struct text *out);
+
+/*
+ * "server"; "connection_reset"; "1.1". NULL where there is nothing to name: SPAN_NO_ERROR,
+ * SPAN_BY_STATUS, SPAN_NO_PROTOCOL. Numbers out of range (torn records) are "unknown", or NULL.
+ */
 const char *span_kind_name(unsigned kind);
 const char *span_error_name(unsigned error);
 const char *span_protocol_name(unsigned protocol);
 
 /*
  * span_json - one JSON object, no newline: SEED.md's line and notes/tracing.md 5.2
- * @more:  its EVENT_SPAN_MORE records, @n_more of them; their pairs become members
+ * @more:  EVENT_SPAN_MORE records, @n_more of them; the pairs of those that are this span's
+ *         become members, but for keys that the line has already
  * Left out whole, with `cut` set, when it does not fit; EVENT_JSON_SIZE holds any without @more.
  */
 void span_json(const struct event *e, const struct event *more, size_t n_more,

@@ -137,7 +137,7 @@ static void noise_is_valid_json_too(void **state)
 		for (size_t i = 0; i < sizeof(e); i++)
 			((unsigned char *) &e)[i] = (unsigned char) (nrand48(x) >> 8);
 		if (seed % 2 == 0)
-			e.kind %= EVENT_STACK + 2;
+			e.kind %= EVENT_SPAN_MORE + 2;
 		(void) json_of(&e);
 	}
 }
@@ -151,7 +151,7 @@ static void the_longest_event_fits_a_line(void **state)
 	assert_true(EVENT_JSON_SIZE + 1 <= PIPE_BUF);
 	memset(service, 1, sizeof(service));
 	service[sizeof(service) - 1] = '\0';
-	for (uint32_t kind = 0; kind <= EVENT_STACK + 1; kind++) {
+	for (uint32_t kind = 0; kind <= EVENT_SPAN_MORE + 1; kind++) {
 		char buf[EVENT_JSON_SIZE];
 		struct text t = text_in(buf, sizeof(buf));
 		struct event e;
