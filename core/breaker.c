@@ -43,9 +43,9 @@
 
 enum counter { REQUESTS, SUCCESSES, FAILURES, EXCLUSIONS };
 
-/* Where a tagged counter goes when its generation has ended; requests are not kept. */
+/* Where in its stripe a tagged counter goes when its generation has ended. */
 static const int folded_as[] = {
-	[REQUESTS] = -1,
+	[REQUESTS] = -1, /* the stripe is full: into a word that all stripes share */
 	[SUCCESSES] = 0,
 	[FAILURES] = 1,
 	[EXCLUSIONS] = 2,
@@ -147,6 +147,16 @@ static struct breaker_stripe *stripe(struct breaker *b)
 	return &b->stripes[(unsigned) sched_getcpu() % BREAKER_STRIPES];
 }
 
+/* Adds what a stripe counted in an ended generation to its total; once a generation. */
+static void fold(struct breaker *b, struct breaker_stripe *s, enum counter what, uint64_t n)
+{
+	_Atomic uint64_t *const total = folded_as[what] < 0 ? &b->requests
+							    : &s->folded[folded_as[what]];
+
+	if (n != 0)
+		atomic_fetch_add_explicit(total, n, memory_order_relaxed);
+}
+
 /*
  * Counts one in the generation of @word. Returns false, nothing counted, when that has ended.
  * Lock-free: retries only when another thread counted in the same stripe.
@@ -171,9 +181,8 @@ __attribute__((noinline)) static bool count_in_stripe(struct breaker *b,
 							memory_order_relaxed,
 							memory_order_relaxed));
 
-	if (seen >> 32 != tag && folded_as[what] >= 0)
-		atomic_fetch_add_explicit(&s->folded[folded_as[what]], seen & UINT32_MAX,
-					  memory_order_relaxed);
+	if (seen >> 32 != tag)
+		fold(b, s, what, seen & UINT32_MAX);
 	return true;
 }
 
@@ -412,7 +421,8 @@ enum breaker_verdict breaker_admit(struct breaker *b, const struct policy *p, ui
 			if (verdict != BREAKER_ADMITTED)
 				return (enum breaker_verdict) verdict;
 			/* The place is ours even if the generation ends before it is counted. */
-			(void) count(b, REQUESTS, word);
+			if (count(b, REQUESTS, word))
+				atomic_fetch_add_explicit(&b->probes, 1, memory_order_relaxed);
 			break;
 		}
 		case BREAKER_CLOSED:
@@ -628,6 +638,8 @@ struct breaker_totals breaker_totals(const struct breaker *b)
 	struct breaker_totals totals = {
 		.stale = atomic_load_explicit(&b->stale, memory_order_relaxed),
 		.probes_lost = atomic_load_explicit(&b->probes_lost, memory_order_relaxed),
+		.admitted = atomic_load_explicit(&b->requests, memory_order_relaxed),
+		.probes = atomic_load_explicit(&b->probes, memory_order_relaxed),
 	};
 	uint64_t *const kept[] = { &totals.successes, &totals.failures, &totals.exclusions };
 
@@ -635,6 +647,8 @@ struct breaker_totals breaker_totals(const struct breaker *b)
 		const struct breaker_stripe *s = &b->stripes[i];
 
 		totals.refused += atomic_load_explicit(&s->refused, memory_order_relaxed);
+		totals.admitted += atomic_load_explicit(&s->tagged[REQUESTS],
+							memory_order_relaxed) & UINT32_MAX;
 		for (int k = 0; k < 3; k++)
 			*kept[k] += atomic_load_explicit(&s->folded[k], memory_order_relaxed);
 		for (int what = SUCCESSES; what <= EXCLUSIONS; what++)
@@ -668,6 +682,8 @@ void breaker_init(struct breaker *b, uint64_t now)
 	atomic_store_explicit(&b->stale, 0, memory_order_relaxed);
 	atomic_store_explicit(&b->last_reason, 0, memory_order_relaxed);
 	atomic_store_explicit(&b->probes_lost, 0, memory_order_relaxed);
+	atomic_store_explicit(&b->probes, 0, memory_order_relaxed);
+	atomic_store_explicit(&b->requests, 0, memory_order_relaxed);
 	for (int from = 0; from < BREAKER_STATES; from++)
 		for (int to = 0; to < BREAKER_STATES; to++)
 			atomic_store_explicit(&b->changes[from][to], 0, memory_order_relaxed);

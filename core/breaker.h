@@ -82,9 +82,11 @@ struct breaker {
 	_Atomic uint64_t stale;         /* results of older generations, dropped */
 	_Atomic uint32_t last_reason;   /* enum breaker_reason that led to this state */
 	_Atomic uint32_t probes_lost;   /* half-open generations ended by their lease */
-	_Atomic uint64_t spare;
+	_Atomic uint64_t probes;        /* half-open admissions since the breaker was made */
 	_Atomic uint32_t changes[BREAKER_STATES][BREAKER_STATES]; /* [from][to] */
-	uint32_t pad[7];
+	uint32_t pad;
+	_Atomic uint64_t requests;      /* of ended generations; written when they are folded */
+	uint64_t spare[2];
 	struct breaker_stripe stripes[BREAKER_STRIPES];
 } __attribute__((aligned(64)));
 
@@ -97,6 +99,8 @@ struct breaker_counts {
 
 struct breaker_totals {
 	uint64_t successes, failures, exclusions, refused, stale, probes_lost;
+	uint64_t admitted; /* in any state */
+	uint64_t probes;   /* of those, while half-open */
 };
 
 struct breaker_change {

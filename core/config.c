@@ -10,8 +10,9 @@
 
 #include "core/address.h"
 #include "core/clock.h"
-#include "core/text.h"
 #include "core/piece.h"
+#include "core/ring.h"
+#include "core/text.h"
 
 #define N_ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -318,6 +319,16 @@ static bool parse_log_level(struct piece value, struct config *c)
 	return piece_is(value, "info") || piece_is(value, "warn");
 }
 
+static bool parse_span_records(struct piece value, struct config *c)
+{
+	uint64_t n;
+
+	if (!piece_number(value, RING_RECORDS_MIN, RING_RECORDS_MAX, &n))
+		return false;
+	c->span_records = (uint32_t) n;
+	return true;
+}
+
 static bool parse_dir(struct piece value, struct config *c)
 {
 	return read_path(value, c->dir);
@@ -434,6 +445,7 @@ static const struct setting settings[] = {
 	  "/dev/shm/agentshim-UID stands" },
 	{ PREFIX "LOG", parse_log, "stderr, stdout or an absolute path", "no log" },
 	{ PREFIX "LOG_LEVEL", parse_log_level, "warn or info", "warn stands" },
+	{ PREFIX "SPAN_RECORDS", parse_span_records, "a number from 16 to 65536", "1000 stands" },
 	{ PREFIX "SERVICE", parse_service, NULL, NULL },
 	{ "OTEL_SERVICE_NAME", parse_otel_service, NULL, NULL },
 	{ PREFIX "PEERS", parse_peers, NULL, NULL },
@@ -476,6 +488,7 @@ void config_from_environment(const char *(*get)(void *arg, const char *name), vo
 {
 	memset(ret, 0, sizeof(*ret));
 	ret->policy = policy_product();
+	ret->span_records = RING_RECORDS;
 
 	for (size_t i = 0; i < CONFIG_KEYS; i++) {
 		char variable[VARIABLE_SIZE];

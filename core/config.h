@@ -61,6 +61,7 @@ struct config {
 	uint32_t set;          /* keys that the environment gave */
 	bool disabled;         /* AGENTSHIM_DISABLE=1 (also "true", "yes", "on") */
 	enum config_log_level log_level;
+	uint32_t span_records; /* of each ring in a file of spans that we make */
 	char log[CONFIG_PATH_SIZE];     /* "": no log; "stderr", "stdout" or a path */
 	char dir[CONFIG_PATH_SIZE];     /* "": /dev/shm/agentshim-UID */
 	char service[CONFIG_PATH_SIZE]; /* AGENTSHIM_SERVICE, "" when unset */

@@ -90,13 +90,12 @@ static void head(const struct segment_spec *spec, struct segment_header *h)
 	text_add(&creator, spec->creator);
 }
 
-static void adopt(const struct segment_spec *spec, void *map, const struct stat *st,
-		  struct segment *ret)
+static void adopt(void *map, size_t size, const struct stat *st, struct segment *ret)
 {
 	*ret = (struct segment) {
 		.header = map,
 		.body = (char *) map + SEGMENT_BODY_OFFSET,
-		.size = SEGMENT_BODY_OFFSET + spec->body_size,
+		.size = size,
 		.dev = st != NULL ? st->st_dev : 0,
 		.ino = st != NULL ? st->st_ino : 0,
 		.shared = st != NULL,
@@ -128,7 +127,7 @@ static int lay_out(const struct segment_spec *spec, int fd, struct segment *ret,
 
 	if (map == MAP_FAILED)
 		return doubt(ret_reason, spec->name, "cannot map it", errno);
-	adopt(spec, map, &st, ret);
+	adopt(map, size, &st, ret);
 	spec->init(ret->body, spec->arg);
 	head(spec, ret->header);
 	return 0;
@@ -185,10 +184,19 @@ static int create(const struct segment_spec *spec, bool replace, struct segment 
 	return rc;
 }
 
-static bool known(const struct segment_spec *spec, const struct segment_header *h)
+static bool fits(const struct segment_spec *spec, off_t size)
+{
+	const size_t least = spec->body_min != 0 ? spec->body_min : spec->body_size;
+	const size_t most = spec->body_max != 0 ? spec->body_max : spec->body_size;
+
+	return size >= (off_t) (SEGMENT_BODY_OFFSET + least) &&
+	       size <= (off_t) (SEGMENT_BODY_OFFSET + most);
+}
+
+static bool known(const struct segment_spec *spec, const struct segment_header *h, off_t size)
 {
 	return memcmp(h->magic, magic, sizeof(magic)) == 0 && h->layout == spec->layout &&
-	       h->kind == (uint32_t) spec->kind && h->size == SEGMENT_BODY_OFFSET + spec->body_size;
+	       h->kind == (uint32_t) spec->kind && h->size == (uint64_t) size;
 }
 
 static bool unknown(const uint8_t boot_id[16])
@@ -213,8 +221,9 @@ static int examine(const struct segment_spec *spec, int fd, struct stat *ret_st,
 		return doubt(ret_reason, spec->name,
 			     "expected a regular file of the effective user that nobody else "
 			     "can write to", 0);
-	if (ret_st->st_size != (off_t) (SEGMENT_BODY_OFFSET + spec->body_size) ||
-	    pread(fd, &h, sizeof(h), 0) != (ssize_t) sizeof(h) || !known(spec, &h))
+	if (!fits(spec, ret_st->st_size) ||
+	    pread(fd, &h, sizeof(h), 0) != (ssize_t) sizeof(h) ||
+	    !known(spec, &h, ret_st->st_size))
 		return doubt(ret_reason, spec->name,
 			     "is not a file of this version of agentshim", 0);
 	if (memcmp(h.boot_id, spec->boot_id, sizeof(h.boot_id)) != 0) {
@@ -244,10 +253,10 @@ static int join(const struct segment_spec *spec, struct segment *ret, char *ret_
 	int rc = examine(spec, fd, &st, ret_reason);
 
 	if (rc == 0) {
-		void *map = map_file(fd, SEGMENT_BODY_OFFSET + spec->body_size);
+		void *map = map_file(fd, (size_t) st.st_size);
 
 		if (map != MAP_FAILED)
-			adopt(spec, map, &st, ret);
+			adopt(map, (size_t) st.st_size, &st, ret);
 		else
 			rc = doubt(ret_reason, spec->name, "cannot map it", errno);
 	}
@@ -270,18 +279,25 @@ int segment_open(const struct segment_spec *spec, struct segment *ret, char *ret
 
 int segment_private(const struct segment_spec *spec, struct segment *ret)
 {
+	const size_t size = SEGMENT_BODY_OFFSET + spec->body_size;
 	/* Shared and anonymous: forked workers see the same breakers. */
-	void *map = mmap(NULL, SEGMENT_BODY_OFFSET + spec->body_size, PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (map == MAP_FAILED) {
 		*ret = (struct segment) { 0 };
 		return -errno;
 	}
-	adopt(spec, map, NULL, ret);
+	adopt(map, size, NULL, ret);
 	spec->init(ret->body, spec->arg);
 	head(spec, ret->header);
 	return 0;
+}
+
+void segment_drop(struct segment *s)
+{
+	if (s->header != NULL)
+		(void) munmap(s->header, s->size);
+	*s = (struct segment) { 0 };
 }
 
 bool segment_gone(const struct segment *s, int dirfd, const char *name)

@@ -32,14 +32,15 @@ struct segment_header {
 	char creator[SEGMENT_CREATOR_SIZE]; /* the executable, for people; NUL-terminated */
 };
 
-enum segment_kind { SEGMENT_STATE = 1, SEGMENT_RING = 2 };
+enum segment_kind { SEGMENT_STATE = 1, SEGMENT_RING = 2, SEGMENT_SPANS = 3 };
 
 struct segment_spec {
 	int dirfd;               /* of the checked directory; borrowed */
-	const char *name;        /* "SERVICE-HASH.v1.state" */
+	const char *name;        /* "SERVICE-HASH.v2.state" */
 	enum segment_kind kind;
 	uint32_t layout;
-	size_t body_size;
+	size_t body_size;        /* of a file that we make */
+	size_t body_min, body_max; /* of one that is there; 0: as body_size */
 	const char *service, *creator; /* for the header */
 	uint8_t boot_id[16];
 	uint64_t timens;
@@ -74,6 +75,7 @@ int segment_dir(const char *path, uid_t uid, int (*close_fd)(int fd), char *ret_
  *
  * A file of another boot is replaced (nobody living maps it). Anything else that is not as
  * expected (owner, type, size, magic, layout, time namespace) is left alone.
+ * Where the size may differ, only its bounds are looked at: the caller looks at the body.
  * Space is reserved before it is mapped: a sparse file on a full tmpfs is SIGBUS.
  * @ret_reason: as segment_dir()
  * Returns 0, or -errno with @ret untouched. No descriptor stays open.
@@ -84,6 +86,9 @@ int segment_open(const struct segment_spec *spec, struct segment *ret, char *ret
 /* segment_private - the same body in memory that only our forked children share; NULL body
  * when even that failed. */
 int segment_private(const struct segment_spec *spec, struct segment *ret);
+
+/* segment_drop - unmap a segment that nobody has seen yet */
+void segment_drop(struct segment *s);
 
 /*
  * segment_gone - has the file that @s maps been deleted or replaced under its name?

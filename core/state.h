@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The breakers of one service: a fixed table of slots in shared memory, found by peer.
+ * The breakers of one service and what else its processes count: a fixed table of slots in shared memory, found by peer.
  *
  * A slot is named by index and incarnation. The incarnation is odd while the slot is being
  * rewritten; the word that holds it also names the writer, so that anybody may finish the
@@ -15,8 +15,17 @@
 
 #include "core/breaker.h"
 #include "core/config.h"
+#include "core/metrics.h"
 
-#define STATE_LAYOUT    1
+/*
+ * Of all three files of a service. Their names carry it, so that an old and a new version run
+ * side by side: STATE_FILE("state") is ".v2.state".
+ */
+#define STATE_LAYOUT     2
+#define STATE_FILE(kind) ".v" STATE_QUOTE(STATE_LAYOUT) "." kind
+#define STATE_QUOTE(x)   STATE_QUOTE_(x)
+#define STATE_QUOTE_(x)  #x
+
 #define STATE_SLOTS     512
 #define STATE_PEER_SIZE 264 /* "host:port": 253 + 1 + 5, brackets of IPv6, NUL; in words */
 #define STATE_IDLE_NS   (600 * UINT64_C(1000000000)) /* unused this long, a slot may go */
@@ -51,6 +60,7 @@ struct state {
 	_Atomic uint64_t events;  /* next event id */
 	uint64_t pad[6];
 	struct state_slot slots[STATE_SLOTS];
+	struct metrics metrics;
 };
 
 struct state_ref {

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/span.h"
 #include "core/text.h"
 #include "shim/life.h"
 #include "shim/raw.h"
@@ -27,9 +28,7 @@
 
 _Static_assert(LINE_SIZE <= PIPE_BUF, "lines of several processes must not mix");
 
-static _Atomic(struct ring_file *) ring;
-static _Atomic(_Atomic uint64_t *) ids;
-static const char *_Atomic service;
+static _Atomic(const struct report_files *) files;
 
 /* What the log's descriptor was at load. */
 static struct {
@@ -54,14 +53,22 @@ void report_load(void)
 	console.fd = fd;
 }
 
-void report_to(struct ring_file *to, _Atomic uint64_t *counter, const char *name)
+void report_to(const struct report_files *to)
 {
-	atomic_store_explicit(&ids, counter, memory_order_release);
-	atomic_store_explicit(&service, name, memory_order_release);
-	atomic_store_explicit(&ring, to, memory_order_release);
+	/* Release: who finds them finds what they say. Pairs with files_now(). */
+	atomic_store_explicit(&files, to, memory_order_release);
 }
 
-static unsigned own_ring(struct ring_file *f, ring_gone *is_gone)
+static const struct report_files *files_now(void)
+{
+	return atomic_load_explicit(&files, memory_order_acquire);
+}
+
+/*
+ * One number serves both files: claimed in the first of them that is written to, it is nobody
+ * else's in either.
+ */
+static unsigned own_ring(const struct report_files *f, ring_gone *is_gone)
 {
 	const uint32_t claimed = atomic_load_explicit(&life->ring, memory_order_relaxed);
 
@@ -73,7 +80,8 @@ static unsigned own_ring(struct ring_file *f, ring_gone *is_gone)
 		.start = atomic_load_explicit(&life->start, memory_order_relaxed),
 		.pidns = life_pidns(),
 	};
-	const unsigned got = ring_claim(f, &owner, is_gone);
+	const struct rings *const where = f->events.file != NULL ? &f->events : &f->spans;
+	const unsigned got = ring_claim(where, &owner, is_gone);
 
 	atomic_store_explicit(&life->ring, got + 1, memory_order_relaxed);
 	return got;
@@ -129,22 +137,21 @@ static bool console_unchanged(void)
 
 static void stamp(struct event *e)
 {
-	_Atomic uint64_t *counter = atomic_load_explicit(&ids, memory_order_acquire);
+	const struct report_files *const f = files_now();
 
 	e->wall_ns = clock_wall();
 	e->mono_ns = clock_now();
 	e->pid = life_pid();
 	e->tid = (uint32_t) raw_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0);
-	e->id = counter != NULL ? atomic_fetch_add_explicit(counter, 1, memory_order_relaxed) + 1
-				: 0;
+	e->id = f != NULL ? atomic_fetch_add_explicit(f->ids, 1, memory_order_relaxed) + 1 : 0;
 }
 
 static void keep(const struct event *e)
 {
-	struct ring_file *f = atomic_load_explicit(&ring, memory_order_acquire);
+	const struct report_files *const f = files_now();
 
-	if (f != NULL)
-		(void) ring_write(f, own_ring(f, life_gone), e);
+	if (f != NULL && f->events.file != NULL)
+		(void) ring_write(&f->events, own_ring(f, life_gone), e);
 }
 
 /* That the log cannot be had is told where `agentshim status` looks, once. */
@@ -201,6 +208,13 @@ static void log_line(const char *line, size_t len)
 	(void) pthread_setcancelstate(before, &was);
 }
 
+static const char *service_name(void)
+{
+	const struct report_files *const f = files_now();
+
+	return f != NULL ? f->service : "";
+}
+
 static bool logged(const struct event *e)
 {
 	if (settings->log[0] == '\0' || e->kind == EVENT_STACK)
@@ -213,9 +227,7 @@ static void log_event(const struct event *e)
 {
 	char line[LINE_SIZE];
 	struct text t = text_in(line, sizeof(line) - 1);
-	const char *name = atomic_load_explicit(&service, memory_order_acquire);
-
-	event_json(e, name != NULL ? name : "", &t);
+	event_json(e, service_name(), &t);
 	if (t.cut)
 		return; /* half an object helps nobody */
 	line[t.used] = '\n';
@@ -278,15 +290,62 @@ static bool never_gone(uint32_t pid)
 
 void report_quietly(enum event_kind kind, const char *text)
 {
-	struct ring_file *f = atomic_load_explicit(&ring, memory_order_acquire);
+	const struct report_files *const f = files_now();
 	struct event e = { .kind = kind };
 	struct text t = text_in(e.text, sizeof(e.text));
 
-	if (f == NULL)
+	if (f == NULL || f->events.file == NULL)
 		return;
 	text_add(&t, text);
 	e.wall_ns = clock_wall();
 	e.mono_ns = clock_now();
 	e.pid = life_pid();
-	(void) ring_write(f, own_ring(f, never_gone), &e);
+	(void) ring_write(&f->events, own_ring(f, never_gone), &e);
+}
+
+/* ---- spans ---- */
+
+static bool keep_span(const struct report_files *f, const struct event *e,
+		      const struct event *more, size_t n_more)
+{
+	if (f->spans.file == NULL)
+		return false;
+
+	const unsigned ring = own_ring(f, life_gone);
+	bool kept = ring_write(&f->spans, ring, e);
+
+	for (size_t i = 0; i < n_more; i++)
+		kept &= ring_write(&f->spans, ring, &more[i]);
+	return kept;
+}
+
+static void log_span(const struct event *e, const struct event *more, size_t n_more)
+{
+	char line[LINE_SIZE];
+	struct text t = text_in(line, sizeof(line) - 1);
+
+	span_json(e, more, n_more, service_name(), &t);
+	if (t.cut && n_more > 0) {
+		log_span(e, NULL, 0);
+		return;
+	}
+	if (t.cut)
+		return;
+	line[t.used] = '\n';
+	log_line(line, t.used + 1);
+}
+
+void report_span_more(const struct event *e, const struct event *more, size_t n_more)
+{
+	const struct report_files *const f = files_now();
+
+	if (f != NULL && !keep_span(f, e, more, n_more))
+		metrics_add(f->metrics, e->tid, METRICS_SPANS_DROPPED, 1);
+	if (settings->log[0] != '\0' && settings->log_level == CONFIG_LOG_INFO)
+		log_span(e, more, n_more);
+}
+
+void report_span(const struct event *e)
+{
+	report_span_more(e, NULL, 0);
 }

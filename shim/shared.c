@@ -35,11 +35,12 @@
 #define SUCCESS_GRAIN_NS (100 * NS_PER_MS)
 #define PATH_SIZE    (CONFIG_PATH_SIZE + SERVICE_FILE_SIZE + 16)
 
-/* One mapping of the service's state. Immutable once published; never unmapped. */
+/* One mapping of the service's files. Immutable once published; never unmapped. */
 struct map {
 	struct segment_header *header;
 	struct state *state;
 	struct segment segment;
+	struct report_files files;
 	char path[PATH_SIZE]; /* of the state file; "" in private memory */
 };
 
@@ -55,6 +56,7 @@ static struct world *world;         /* RCU */
 static struct world *graves[GRAVES]; /* guarded by life->building */
 static uint32_t n_graves;
 static _Atomic uint64_t rejoin_at;
+static _Atomic(struct metrics *) metrics; /* of the newest map */
 static struct service service;      /* named once, at load */
 static uint64_t timens;
 
@@ -108,7 +110,7 @@ static void read_boot_id(uint8_t id[16])
 static struct {
 	char exe[SERVICE_PATH_SIZE], cwd[SERVICE_PATH_SIZE];
 	char dir[CONFIG_PATH_SIZE], file[PATH_SIZE];
-	char reason[SEGMENT_REASON_SIZE];
+	char reasons[SEGMENT_SPANS + 1][SEGMENT_REASON_SIZE]; /* by kind; "": all is well */
 } scratch;
 
 void shared_load(void)
@@ -147,12 +149,17 @@ static void name_dir(void)
 	text_add_u64(&t, geteuid());
 }
 
-static void name_file(const char *suffix)
+static void name_file(enum segment_kind kind)
 {
+	static const char *const ends[] = {
+		[SEGMENT_STATE] = STATE_FILE("state"),
+		[SEGMENT_RING] = STATE_FILE("ring"),
+		[SEGMENT_SPANS] = STATE_FILE("spans"),
+	};
 	struct text t = text_in(scratch.file, sizeof(scratch.file));
 
 	text_add(&t, service.file);
-	text_add(&t, suffix);
+	text_add(&t, ends[kind]);
 }
 
 static void init_state(void *body, void *arg)
@@ -163,26 +170,33 @@ static void init_state(void *body, void *arg)
 
 static void init_ring(void *body, void *arg)
 {
-	(void) arg;
-	ring_init(body);
+	ring_init(body, *(const uint32_t *) arg);
 }
 
 static struct segment_spec spec_of(enum segment_kind kind, int dirfd)
 {
+	static const uint32_t events = RING_EVENTS;
+	const uint32_t *const records = kind == SEGMENT_SPANS ? &settings->span_records : &events;
 	struct segment_spec spec = {
 		.dirfd = dirfd,
 		.name = scratch.file,
 		.kind = kind,
 		.layout = STATE_LAYOUT,
-		.body_size = kind == SEGMENT_STATE ? sizeof(struct state) : ring_file_size(),
+		.body_size = kind == SEGMENT_STATE ? sizeof(struct state)
+						   : ring_file_size(*records),
 		.service = service.name,
 		.creator = scratch.exe,
 		.timens = timens,
 		.now_wall_ns = clock_wall(),
 		.init = kind == SEGMENT_STATE ? init_state : init_ring,
+		.arg = (void *) records,
 		.close_fd = real.close,
 	};
 
+	if (kind == SEGMENT_SPANS) { /* whoever made the file chose */
+		spec.body_min = ring_file_size(RING_RECORDS_MIN);
+		spec.body_max = ring_file_size(RING_RECORDS_MAX);
+	}
 	read_boot_id(spec.boot_id);
 	return spec;
 }
@@ -196,38 +210,74 @@ static void note_path(struct map *m)
 	text_add(&t, scratch.file);
 }
 
+/* Maps one of the service's files; what is wrong with it is in its reason. */
+static int map_file(enum segment_kind kind, int dirfd, struct segment *ret)
+{
+	char *const reason = scratch.reasons[kind];
+
+	name_file(kind);
+
+	const struct segment_spec spec = spec_of(kind, dirfd);
+	const int rc = segment_open(&spec, ret, reason);
+
+	if (rc == 0)
+		reason[0] = '\0'; /* of an attempt before the one that succeeded */
+	return rc;
+}
+
+/* Without rings there is less to look at; breakers work all the same. */
+static void map_rings(enum segment_kind kind, int dirfd, struct rings *ret)
+{
+	struct segment segment;
+
+	if (map_file(kind, dirfd, &segment) < 0 ||
+	    ring_open(segment.body, segment.size - SEGMENT_BODY_OFFSET, ret))
+		return;
+	segment_drop(&segment);
+
+	struct text t = text_in(scratch.reasons[kind], SEGMENT_REASON_SIZE);
+
+	text_add(&t, scratch.file);
+	text_add(&t, ": is not a file of rings of this version of agentshim");
+}
+
+static void publish_map(struct map *m)
+{
+	m->header = m->segment.header;
+	m->state = m->segment.body;
+	m->files.ids = &m->state->events;
+	m->files.metrics = &m->state->metrics;
+	m->files.service = service.name;
+	n_maps++;
+	/* Release: pairs with shared_metrics(), which may ask before there is a world. */
+	atomic_store_explicit(&metrics, &m->state->metrics, memory_order_release);
+	report_to(&m->files);
+	for (int kind = SEGMENT_STATE; kind <= SEGMENT_SPANS; kind++) {
+		if (scratch.reasons[kind][0] != '\0')
+			report_text(EVENT_STATE_PRIVATE, scratch.reasons[kind]);
+	}
+}
+
 /*
- * Maps state and ring into the next place of maps[]. @may_fail: leave everything as it is
- * when the files cannot be shared. Returns false when nothing came of it.
+ * Maps the service's files into the next place of maps[]. @may_fail: leave everything as it
+ * is when the state cannot be shared. Returns false when nothing came of it.
  */
 static bool map_files(bool may_fail)
 {
 	struct map *m = &maps[n_maps];
-	struct segment ring = { 0 };
 
+	memset(scratch.reasons, 0, sizeof(scratch.reasons));
+	m->files = (struct report_files) { .ids = NULL };
 	name_dir();
 
-	const int dirfd = segment_dir(scratch.dir, geteuid(), real.close, scratch.reason);
-	int rc = dirfd < 0 ? dirfd : 0;
+	const int dirfd = segment_dir(scratch.dir, geteuid(), real.close,
+				      scratch.reasons[SEGMENT_STATE]);
+	const int rc = dirfd < 0 ? dirfd : map_file(SEGMENT_STATE, dirfd, &m->segment);
 
-	name_file(".v1.state");
 	if (rc == 0) {
-		const struct segment_spec spec = spec_of(SEGMENT_STATE, dirfd);
-
-		rc = segment_open(&spec, &m->segment, scratch.reason);
-		if (rc == 0)
-			note_path(m);
-	}
-	if (rc == 0) {
-		name_file(".v1.ring");
-
-		const struct segment_spec spec = spec_of(SEGMENT_RING, dirfd);
-
-		/* Without a ring there are no events to look at; breakers work all the same. */
-		if (segment_open(&spec, &ring, scratch.reason) < 0)
-			ring.body = NULL;
-		else
-			scratch.reason[0] = '\0';
+		note_path(m);
+		map_rings(SEGMENT_RING, dirfd, &m->files.events);
+		map_rings(SEGMENT_SPANS, dirfd, &m->files.spans);
 	}
 	if (dirfd >= 0)
 		(void) real.close(dirfd);
@@ -238,12 +288,7 @@ static bool map_files(bool may_fail)
 			return false;
 		m->path[0] = '\0';
 	}
-	m->header = m->segment.header;
-	m->state = m->segment.body;
-	n_maps++;
-	report_to(ring.body, &m->state->events, service.name);
-	if (scratch.reason[0] != '\0')
-		report_text(EVENT_STATE_PRIVATE, scratch.reason);
+	publish_map(m);
 	return true;
 }
 
@@ -436,6 +481,37 @@ static void rejoin(uint32_t map, uint64_t now)
 	}
 	done_building(&calm);
 	bury(old, n);
+}
+
+bool shared_ready(void)
+{
+	return rcu_read(world) != NULL;
+}
+
+bool shared_map(void)
+{
+	uint32_t map = 0;
+
+	if (rcu_read(world) == NULL)
+		begin();
+	if (!rcu_enter())
+		return shared_ready();
+
+	const struct world *const w = rcu_read(world);
+
+	if (w != NULL)
+		map = w->map;
+	rcu_leave();
+	if (w == NULL)
+		return false;
+	rejoin(map, clock_now());
+	return true;
+}
+
+struct metrics *shared_metrics(void)
+{
+	/* Acquire: what the state was laid out as is there. Pairs with publish_map(). */
+	return atomic_load_explicit(&metrics, memory_order_acquire);
 }
 
 /* ---- asking ---- */

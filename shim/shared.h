@@ -13,6 +13,7 @@
 
 #include "core/breaker.h"
 #include "core/event.h"
+#include "core/metrics.h"
 #include "core/policy.h"
 #include "core/state.h"
 
@@ -37,6 +38,24 @@ enum shared_verdict {
  * changes its directory, its root or its arguments. Context: once at load.
  */
 void shared_load(void);
+
+/* shared_ready - has this process mapped its files? One load. */
+bool shared_ready(void);
+
+/*
+ * shared_map - map the files now if that is still to be done, and join new ones in place of
+ * deleted ones: for processes that only accept connections, at each of them
+ * Returns as shared_ready() then does.
+ * Context: as shared_admit().
+ */
+bool shared_map(void);
+
+/*
+ * shared_metrics - the service's counters; NULL before anything is mapped
+ * The memory stays mapped; after the files were deleted, a new answer counts in the new ones.
+ * Context: any thread, signal handlers too; one load.
+ */
+struct metrics *shared_metrics(void);
 
 /*
  * shared_admit - may this process connect to @addr now?

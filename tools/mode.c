@@ -30,7 +30,7 @@ static const struct order *order_of(const char *verb)
 }
 
 /* Whoever reads the events later must find out why refusals ended. */
-static void record(struct state *state, struct ring_file *ring, const struct order *order)
+static void record(struct state *state, const struct rings *events, const struct order *order)
 {
 	struct event e = {
 		.kind = EVENT_MODE_CHANGED,
@@ -47,8 +47,8 @@ static void record(struct state *state, struct ring_file *ring, const struct ord
 	if (order->control != 0)
 		text_add(&t, policy_mode_name((enum policy_mode) e.mode));
 	/* Ring 0 is everybody's; a ring of our own would outlive us by far. */
-	if (ring != NULL)
-		(void) ring_write(ring, 0, &e);
+	if (events->file != NULL)
+		(void) ring_write(events, 0, &e);
 }
 
 static int obey(const struct shelf_service *s, const struct order *order)
@@ -56,9 +56,9 @@ static int obey(const struct shelf_service *s, const struct order *order)
 	char reason[SEGMENT_REASON_SIZE];
 	struct segment_header *header;
 	struct state *state;
-	struct ring_file *ring;
+	struct rings events;
 
-	if (shelf_map(s, &header, &state, &ring, reason) < 0) {
+	if (shelf_map(s, &header, &state, &events, reason) < 0) {
 		complain("%s: %s", s->path, reason);
 		return TOOL_FAILED;
 	}
@@ -70,7 +70,7 @@ static int obey(const struct shelf_service *s, const struct order *order)
 		(void) printf("%s was already %s\n", s->name, order->said);
 		return TOOL_OK;
 	}
-	record(state, ring, order);
+	record(state, &events, order);
 	(void) printf("%s is %s\n", s->name, order->said);
 	return TOOL_OK;
 }

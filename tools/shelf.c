@@ -15,18 +15,13 @@
 #include <unistd.h>
 
 #include "core/config.h"
-#include "core/ring.h"
 #include "core/text.h"
 #include "tools/tool.h"
 
 #define SHM        "/dev/shm"
 #define PREFIX     "agentshim-"
-#define STATE_ENDS ".v1.state"
-#define RING_ENDS  ".v1.ring"
-
-_Static_assert(STATE_LAYOUT == 1, "the layout stands in the names above");
-
-#define STATE_FILE_SIZE (SEGMENT_BODY_OFFSET + sizeof(struct state))
+#define STATE_ENDS STATE_FILE("state")
+#define RING_ENDS  STATE_FILE("ring")
 
 static const char magic[8] = { 'a', 'g', 'n', 't', 's', 'h', 'i', 'm' };
 
@@ -34,7 +29,7 @@ static const char magic[8] = { 'a', 'g', 'n', 't', 's', 'h', 'i', 'm' };
 struct expected {
 	uid_t uid;
 	enum segment_kind kind;
-	size_t size;
+	size_t body_size;
 };
 
 static void skip(struct shelf *s, const char *dir, const char *name, const char *reason)
@@ -103,7 +98,7 @@ static const char *check_stat(const struct stat *st, const struct expected *want
 		return "belongs to another user than its directory";
 	if ((st->st_mode & 022) != 0)
 		return "can be written by others than its owner";
-	if (st->st_size != (off_t) want->size)
+	if (st->st_size != (off_t) (SEGMENT_BODY_OFFSET + want->body_size))
 		return "has another size than a file of this version";
 	return NULL;
 }
@@ -112,7 +107,8 @@ static const char *check_header(struct segment_header *h, const struct expected 
 {
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0)
 		return "is not a file of agentshim";
-	if (h->layout != STATE_LAYOUT || h->kind != (uint32_t) want->kind || h->size != want->size)
+	if (h->layout != STATE_LAYOUT || h->kind != (uint32_t) want->kind ||
+	    h->size != SEGMENT_BODY_OFFSET + want->body_size)
 		return "is not a file of this version of agentshim";
 	tame(h->service, sizeof(h->service));
 	tame(h->creator, sizeof(h->creator));
@@ -202,8 +198,8 @@ static void ring_name(const struct shelf_service *s, char buf[NAME_MAX + 1])
 static void read_events(struct shelf *shelf, struct shelf_service *s, int dirfd, const char *dir,
 			size_t max)
 {
-	const size_t size = ring_file_size();
-	const struct expected want = { s->uid, SEGMENT_RING, SEGMENT_BODY_OFFSET + size };
+	const size_t size = ring_file_size(RING_EVENTS);
+	const struct expected want = { s->uid, SEGMENT_RING, size };
 	struct segment_header header;
 	char name[NAME_MAX + 1];
 	const char *reason;
@@ -253,7 +249,7 @@ static void add_service(struct shelf *shelf, const struct shelf_service *s)
 static void read_service(struct shelf *shelf, int dirfd, const char *dir, uid_t uid,
 			 const char *file, const struct shelf_filter *filter, size_t max_events)
 {
-	const struct expected want = { uid, SEGMENT_STATE, STATE_FILE_SIZE };
+	const struct expected want = { uid, SEGMENT_STATE, sizeof(struct state) };
 	struct shelf_service s = { .uid = uid };
 	const char *reason = "has a name that we never give";
 	const int fd = plain(file)
@@ -442,7 +438,8 @@ static void *map_checked(int dirfd, const char *name, const struct expected *wan
 	if (fd < 0)
 		return NULL;
 
-	void *const map = mmap(NULL, want->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *const map = mmap(NULL, SEGMENT_BODY_OFFSET + want->body_size,
+			       PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	if (map == MAP_FAILED)
 		*ret_reason = strerror(errno);
@@ -451,11 +448,10 @@ static void *map_checked(int dirfd, const char *name, const struct expected *wan
 }
 
 int shelf_map(const struct shelf_service *s, struct segment_header **ret_header,
-	      struct state **ret_state, struct ring_file **ret_ring, char *ret_reason)
+	      struct state **ret_state, struct rings *ret_events, char *ret_reason)
 {
-	const struct expected state = { s->uid, SEGMENT_STATE, STATE_FILE_SIZE };
-	const struct expected ring = { s->uid, SEGMENT_RING,
-				       SEGMENT_BODY_OFFSET + ring_file_size() };
+	const struct expected state = { s->uid, SEGMENT_STATE, sizeof(struct state) };
+	const struct expected ring = { s->uid, SEGMENT_RING, ring_file_size(RING_EVENTS) };
 	const size_t dir_length = strlen(s->path) - strlen(s->stem) - strlen(STATE_ENDS);
 	struct shelf none = { .n_services = 0 };
 	char dir[PATH_MAX], name[NAME_MAX + 1];
@@ -483,8 +479,8 @@ int shelf_map(const struct shelf_service *s, struct segment_header **ret_header,
 	(void) close(dirfd);
 	*ret_header = (struct segment_header *) header;
 	*ret_state = (struct state *) (header + SEGMENT_BODY_OFFSET);
-	*ret_ring = NULL;
-	if (records != NULL && ring_valid(records + SEGMENT_BODY_OFFSET, ring_file_size()))
-		*ret_ring = (struct ring_file *) (records + SEGMENT_BODY_OFFSET);
+	if (records == NULL ||
+	    !ring_open(records + SEGMENT_BODY_OFFSET, ring.body_size, ret_events))
+		*ret_events = (struct rings) { NULL, 0 };
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include "core/event.h"
+#include "core/ring.h"
 #include "core/segment.h"
 #include "core/state.h"
 
@@ -68,11 +69,10 @@ bool shelf_matches(const struct shelf_service *s, const char *name);
 
 /*
  * shelf_map - map a service's files for writing, checked anew
- * @ret_ring: SEGMENT_BODY_OFFSET into the ring file; NULL when there is none to write to
+ * @ret_events: its file is NULL when there is none to write to
  * Returns 0, or -errno with @ret_reason (SEGMENT_REASON_SIZE) set.
  */
-struct ring_file;
 int shelf_map(const struct shelf_service *s, struct segment_header **ret_header,
-	      struct state **ret_state, struct ring_file **ret_ring, char *ret_reason);
+	      struct state **ret_state, struct rings *ret_events, char *ret_reason);
 
 #endif

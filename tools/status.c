@@ -13,7 +13,7 @@
 #include "tools/tool.h"
 #include "tools/view.h"
 
-#define EVENTS_MAX  ((size_t) RINGS * RING_RECORDS)
+#define EVENTS_MAX  ((size_t) RINGS * RING_EVENTS)
 #define REFRESH_MS  1000
 #define LINES_LEAST 5 /* a terminal that says it is smaller is not believed */
 

@@ -17,10 +17,10 @@
 
 static struct event events[EVENTS_MAX];
 
-static size_t read_back(const struct ring_file *f)
+static size_t read_back(const struct rings *r)
 {
 	uint64_t lost;
-	const size_t n = ring_read(f, ring_file_size(), events, EVENTS_MAX, &lost);
+	const size_t n = ring_read(r->file, ring_file_size(r->records), events, EVENTS_MAX, &lost);
 
 	FUZZ_CHECK(n <= EVENTS_MAX);
 	for (size_t i = 0; i < n; i++) {
@@ -36,16 +36,16 @@ static size_t read_back(const struct ring_file *f)
 }
 
 /* Appended whole, an event is read back as it was, but for the NUL at its end. */
-static void append(struct ring_file *f, const uint8_t *data, size_t size)
+static void append(const struct rings *r, const uint8_t *data, size_t size)
 {
 	struct event e = { .mono_ns = 0 };
 	uint64_t lost;
 
 	memcpy(&e, data, size < sizeof(e) ? size : sizeof(e));
-	FUZZ_CHECK(ring_write(f, e.pid, &e));
+	FUZZ_CHECK(ring_write(r, e.pid, &e));
 	e.text[EVENT_TEXT_SIZE - 1] = '\0';
 
-	const size_t n = ring_read(f, ring_file_size(), events, EVENTS_MAX, &lost);
+	const size_t n = ring_read(r->file, ring_file_size(r->records), events, EVENTS_MAX, &lost);
 	bool found = n == EVENTS_MAX; /* an old one may have given way to newer ones */
 
 	for (size_t i = 0; i < n; i++)
@@ -56,24 +56,26 @@ static void append(struct ring_file *f, const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static _Alignas(64) uint8_t bytes[1 << 23];
-	struct ring_file *const f = (struct ring_file *) bytes;
 	const struct event last = { .kind = EVENT_STATE_CHANGE, .mono_ns = UINT64_MAX };
+	const size_t file_size = ring_file_size(RING_RECORDS);
+	struct rings r;
 
-	FUZZ_CHECK(ring_file_size() <= sizeof(bytes));
+	FUZZ_CHECK(file_size <= sizeof(bytes));
 	if (size == 0)
 		return 0;
-	memset(bytes, 0, ring_file_size());
-	ring_init(f);
+	memset(bytes, 0, file_size);
+	ring_init((struct ring_file *) bytes, RING_RECORDS);
+	FUZZ_CHECK(ring_open(bytes, file_size, &r));
 	if (data[0] % 2 == 0) {
-		const size_t room = ring_file_size() - FILE_HEAD;
+		const size_t room = file_size - FILE_HEAD;
 
 		memcpy(bytes + FILE_HEAD, data + 1, size - 1 < room ? size - 1 : room);
 	} else {
 		for (size_t at = 1; at < size; at += sizeof(struct event))
-			append(f, data + at, size - at);
+			append(&r, data + at, size - at);
 	}
-	(void) read_back(f);
-	FUZZ_CHECK(ring_write(f, 0, &last));
-	FUZZ_CHECK(read_back(f) > 0);
+	(void) read_back(&r);
+	FUZZ_CHECK(ring_write(&r, 0, &last));
+	FUZZ_CHECK(read_back(&r) > 0);
 	return 0;
 }

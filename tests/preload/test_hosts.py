@@ -89,7 +89,7 @@ def expect(found, expected, host):
 def a_caller_meets_a_breaker():
     host, seen = calls()
     expect(seen, GUARDED, host)
-    assert host.err == '' and len(host.files()) == 2, f'{host} {host.files()}'
+    assert host.err == '' and len(host.files()) == 3, f'{host} {host.files()}'
 
 
 def without_us_it_meets_none():

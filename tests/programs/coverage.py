@@ -70,7 +70,8 @@ address that failed while its name has another to try next.
   the first connect, or `AGENTSHIM_DISABLE=1` is to be set: `membarrier madvise readlink getcwd
   newfstatat openat mkdir fallocate prlimit64 getrandom pread64 linkat unlinkat mmap
   rt_sigprocmask getpid gettid geteuid getsockopt getpeername`.
-- A service's two files take 4.5 MiB of `/dev/shm`, which a container's memory limit counts.
+- A service's three files take 5 MiB of `/dev/shm`, which a container's memory limit counts;
+  `AGENTSHIM_SPAN_RECORDS` makes them smaller or larger.
 - `/dev/shm` files truncated by the same user while they are mapped are SIGBUS in the kernel.
 '''
 

@@ -294,6 +294,20 @@ def log_level(_):
                 equal(levels, {'warn'}, 'levels of the lines')
 
 
+def span_records(_):
+    """It counts when the file is made; who finds one goes by that, and has breakers all the same."""
+    def made(place):
+        return [os.stat(e.path).st_size for e in os.scandir(place.state)
+                if e.name.endswith('.spans')]
+
+    with Place(SPAN_RECORDS=20, TIMEOUT='1h') as place, Peer('refusing') as peer:
+        tripped(place, peer)
+        equal(made(place), [4096 + 64 + 16 * (64 + 20 * 256)], 'size of the file')
+        equal(calls(place, peer, 1, SPAN_RECORDS=4000), 0, 'calls that reached the peer')
+        equal(made(place), [4096 + 64 + 16 * (64 + 20 * 256)], 'size of the file')
+        equal(place.status()['services'][0]['problems'], [], 'problems')
+
+
 def disable(_):
     with Place(DISABLE=1) as place, Peer('refusing') as peer:
         equal(calls(place, peer, TRIPS_AT + 1), TRIPS_AT + 1, 'calls that reached the peer')
@@ -357,6 +371,7 @@ GOOD = {
     'LOG writes lines where asked, else nothing': log,
     'LOG that cannot be opened harms nobody': log_bad,
     'LOG_LEVEL chooses the lines': log_level,
+    'SPAN_RECORDS is what a new file has': span_records,
     'DISABLE=1 makes the shim inert': disable,
     'agentshim off, on, observe act on a running process within one call': switches,
     'agentshim off of an unknown service says so': switch_unknown,
@@ -374,6 +389,7 @@ BAD = {
     'PEERS': '10.0.0.0/99',
     'RULES': 'payments:443 timeout=parsecs',
     'LOG_LEVEL': 'loud',
+    'SPAN_RECORDS': '1',
     'DISABLE': 'perhaps',
 }
 

@@ -190,7 +190,7 @@ static const struct state *read_state(void)
 	static char buf[SEGMENT_BODY_OFFSET + sizeof(struct state)] __attribute__((aligned(64)));
 	char path[512];
 
-	(void) snprintf(path, sizeof(path), "cat %s/*.v1.state", getenv("AGENTSHIM_DIR"));
+	(void) snprintf(path, sizeof(path), "cat %s/*.v*.state", getenv("AGENTSHIM_DIR"));
 
 	FILE *f = popen(path, "r");
 

@@ -3,7 +3,7 @@
  * Lays a service's files as the shim would, for tests of the tool. One order a line on
  * standard input; texts are in hexadecimal, so that they may hold anything.
  *
- *   service DIR STEM NAME       makes or opens DIR/STEM.v1.state and .ring
+ *   service DIR STEM NAME       makes or opens the files of DIR/STEM
  *   breaker PEER STEPS          STEPS: s success, f failure, x exclusion, r any verdict
  *   event KIND ID PART PARTS TEXT MODE
  *   open PEER SECONDS           the change that opened PEER, as an event
@@ -26,7 +26,7 @@
 #define LINE_SIZE 4096
 
 static struct state *state;
-static struct ring_file *ring;
+static struct rings events, spans;
 
 static int fail(const char *what)
 {
@@ -37,7 +37,7 @@ static int fail(const char *what)
 static void init(void *body, void *arg)
 {
 	if (arg != NULL)
-		ring_init(body);
+		ring_init(body, *(const uint32_t *) arg);
 }
 
 static void read_boot_id(uint8_t id[16])
@@ -58,6 +58,17 @@ static void read_boot_id(uint8_t id[16])
 		(void) fclose(f);
 }
 
+static const struct {
+	enum segment_kind kind;
+	const char *ends;
+	uint32_t records;
+	struct rings *rings; /* NULL: of the state */
+} kinds[] = {
+	{ SEGMENT_STATE, STATE_FILE("state"), 0, NULL },
+	{ SEGMENT_RING, STATE_FILE("ring"), RING_EVENTS, &events },
+	{ SEGMENT_SPANS, STATE_FILE("spans"), RING_RECORDS, &spans },
+};
+
 static int open_service(const char *dir, const char *stem, const char *name)
 {
 	char reason[SEGMENT_REASON_SIZE] = "", file[LINE_SIZE];
@@ -77,19 +88,18 @@ static int open_service(const char *dir, const char *stem, const char *name)
 	(void) stat("/proc/self/ns/time", &ns);
 	spec.timens = ns.st_ino;
 	read_boot_id(spec.boot_id);
-	for (int kind = SEGMENT_STATE; kind <= SEGMENT_RING; kind++) {
-		const bool rings = kind == SEGMENT_RING;
-
-		(void) snprintf(file, sizeof(file), "%s.v1.%s", stem, rings ? "ring" : "state");
-		spec.kind = (enum segment_kind) kind;
-		spec.body_size = rings ? ring_file_size() : sizeof(struct state);
-		spec.arg = rings ? &spec : NULL;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		(void) snprintf(file, sizeof(file), "%s%s", stem, kinds[i].ends);
+		spec.kind = kinds[i].kind;
+		spec.body_size = kinds[i].rings != NULL ? ring_file_size(kinds[i].records)
+							: sizeof(struct state);
+		spec.arg = kinds[i].rings != NULL ? (void *) &kinds[i].records : NULL;
 		if (spec.dirfd < 0 || segment_open(&spec, &made, reason) < 0)
 			return fail(reason);
-		if (rings)
-			ring = made.body;
-		else
+		if (kinds[i].rings == NULL)
 			state = made.body;
+		else if (!ring_open(made.body, spec.body_size, kinds[i].rings))
+			return fail(file);
 	}
 	(void) close(spec.dirfd);
 	return 0;
@@ -121,7 +131,7 @@ static void add_event(struct event e, const char *text)
 	struct text t = text_in(e.text, sizeof(e.text));
 
 	text_add(&t, text);
-	(void) ring_write(ring, 1, &e);
+	(void) ring_write(&events, 1, &e);
 }
 
 static int step_breaker(const char *peer, const char *steps)

@@ -242,6 +242,39 @@ static void tells_of_a_lost_probe(void **state)
 	assert_int_equal(breaker_totals(&f->b).stale, 2);
 }
 
+/* Of any number of generations, those that have ended too. */
+static void admissions_are_told_apart_by_state(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t now = START;
+
+	for (unsigned round = 0; round < 3; round++) {
+		now += HOUR; /* a fresh interval, then a trip, a probe that fails, two that do not */
+		assert_int_equal(call(f, now, BREAKER_SUCCESS), BREAKER_ADMITTED);
+		assert_int_equal(call(f, now, BREAKER_EXCLUDED), BREAKER_ADMITTED);
+		fail_times(f, now, 3);
+		assert_int_equal(call(f, now, BREAKER_SUCCESS), BREAKER_REFUSED_OPEN);
+		now += HOUR;
+		fail_times(f, now, 1);
+		now += HOUR;
+		assert_int_equal(call(f, now, BREAKER_SUCCESS), BREAKER_ADMITTED);
+		assert_int_equal(call(f, now, BREAKER_SUCCESS), BREAKER_ADMITTED);
+		assert_int_equal(peek(f), BREAKER_CLOSED);
+	}
+
+	const struct breaker_totals t = breaker_totals(&f->b);
+
+	assert_int_equal(t.admitted, 3 * (5 + 1 + 2));
+	assert_int_equal(t.probes, 3 * (1 + 2));
+	assert_int_equal(t.successes, 3 * (1 + 2));
+	assert_int_equal(t.failures, 3 * (3 + 1));
+	assert_int_equal(t.exclusions, 3);
+	assert_int_equal(t.refused, 3);
+	breaker_init(&f->b, now);
+	assert_int_equal(breaker_totals(&f->b).admitted, 0);
+	assert_int_equal(breaker_totals(&f->b).probes, 0);
+}
+
 /* gobreaker calls back under its mutex, so that this deadlocks there. */
 static void call_back(void *arg, const struct breaker_change *change)
 {
@@ -736,6 +769,7 @@ int main(void)
 		STORY(a_result_is_counted_or_stale_never_both),
 		STORY(peek_reads_a_copy),
 		STORY(totals_outlive_generations),
+		STORY(admissions_are_told_apart_by_state),
 		STORY(init_keeps_tickets_of_a_former_owner_stale),
 		STORY(init_over_noise_is_fresh),
 		STORY(a_changed_quota_does_not_wedge),

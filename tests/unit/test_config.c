@@ -273,6 +273,9 @@ static void a_problem_says_what_was_found_expected_and_stands(void **state)
 		  "no log" },
 		{ "AGENTSHIM_LOG_LEVEL", "debug",
 		  "AGENTSHIM_LOG_LEVEL: found \"debug\", expected warn or info; warn stands" },
+		{ "AGENTSHIM_SPAN_RECORDS", "15",
+		  "AGENTSHIM_SPAN_RECORDS: found \"15\", expected a number from 16 to 65536; "
+		  "1000 stands" },
 		{ "AGENTSHIM_DIR", "state",
 		  "AGENTSHIM_DIR: found \"state\", expected an absolute path below 256 bytes; "
 		  "/dev/shm/agentshim-UID stands" },
@@ -342,8 +345,9 @@ static void settings_of_the_process_are_read(void **state)
 	(void) state;
 	READ("AGENTSHIM_DISABLE", "1", "AGENTSHIM_LOG", "stderr", "AGENTSHIM_LOG_LEVEL", "info",
 	     "AGENTSHIM_DIR", "/run/shims", "AGENTSHIM_SERVICE", "payments api",
-	     "OTEL_SERVICE_NAME", "pay");
+	     "OTEL_SERVICE_NAME", "pay", "AGENTSHIM_SPAN_RECORDS", "65536");
 	assert_int_equal(config.n_problems, 0);
+	assert_int_equal(config.span_records, 65536);
 	assert_true(config.disabled);
 	assert_string_equal(config.log, "stderr");
 	assert_int_equal(config.log_level, CONFIG_LOG_INFO);
@@ -357,7 +361,7 @@ static void empty_and_blank_values_count_as_unset(void **state)
 	static const char *const names[] = {
 		"MODE", "MAX_REQUESTS", "INTERVAL", "TIMEOUT", "CONSECUTIVE_FAILURES", "PATIENCE",
 		"PROBE_TIMEOUT", "ERRNO", "PEERS", "RULES", "SERVICE", "DIR", "LOG", "LOG_LEVEL",
-		"DISABLE",
+		"DISABLE", "SPAN_RECORDS",
 	};
 
 	(void) state;
@@ -731,7 +735,7 @@ static bool line_has(const char *text, const char *start, const char *word)
 static void the_documentation_names_every_key_default_and_errno(void **state)
 {
 	static const char *const others[] = {
-		"DISABLE", "PEERS", "RULES", "SERVICE", "DIR", "LOG", "LOG_LEVEL",
+		"DISABLE", "PEERS", "RULES", "SERVICE", "DIR", "LOG", "LOG_LEVEL", "SPAN_RECORDS",
 	};
 	static char text[32768], path[4096];
 	const char *root = getenv("SOURCE_ROOT"); /* meson sets it */

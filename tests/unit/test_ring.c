@@ -20,6 +20,8 @@
 #define MAX (RINGS * RING_RECORDS)
 
 static struct ring_file *file;
+static struct rings rings;
+static size_t size;
 static struct event *events;
 static uint64_t lost;
 
@@ -27,11 +29,13 @@ static int make(void **state)
 {
 	(void) state;
 	/* Shared, as in life, for the tests that fork; it begins as zeros. */
-	file = mmap(NULL, ring_file_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		    -1, 0);
+	size = ring_file_size(RING_RECORDS);
+	file = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (file == MAP_FAILED)
 		return -1;
-	ring_init(file);
+	ring_init(file, RING_RECORDS);
+	if (!ring_open(file, size, &rings))
+		return -1;
 	events = calloc(MAX, sizeof(*events));
 	return events == NULL ? -1 : 0;
 }
@@ -40,12 +44,12 @@ static int drop(void **state)
 {
 	(void) state;
 	free(events);
-	return munmap(file, ring_file_size());
+	return munmap(file, size);
 }
 
 static size_t read_all(void)
 {
-	return ring_read(file, ring_file_size(), events, MAX, &lost);
+	return ring_read(file, size, events, MAX, &lost);
 }
 
 /* A record that tells by itself whether it is whole. */
@@ -67,13 +71,13 @@ static void assert_whole(const struct event *e)
 static void records_come_back_in_the_order_of_time(void **state)
 {
 	(void) state;
-	assert_true(ring_valid(file, ring_file_size()));
+	assert_true(ring_valid(file, size));
 	assert_int_equal(read_all(), 0);
 	assert_int_equal(lost, 0);
 	for (uint64_t n = 500; n > 0; n--) {
 		const struct event e = numbered(n);
 
-		assert_true(ring_write(file, (unsigned) n, &e)); /* ring numbers are masked */
+		assert_true(ring_write(&rings, (unsigned) n, &e)); /* ring numbers are masked */
 	}
 	assert_int_equal(read_all(), 500);
 	assert_int_equal(lost, 0);
@@ -89,16 +93,16 @@ static void the_newest_are_given_when_few_are_asked(void **state)
 	for (uint64_t n = 1; n <= 300; n++) {
 		const struct event e = numbered(n * 7919 % 307);
 
-		assert_true(ring_write(file, (unsigned) n, &e));
+		assert_true(ring_write(&rings, (unsigned) n, &e));
 	}
-	assert_int_equal(ring_read(file, ring_file_size(), events, 0, &lost), 0);
-	assert_int_equal(ring_read(file, ring_file_size(), events, 20, &lost), 20);
+	assert_int_equal(ring_read(file, size, events, 0, &lost), 0);
+	assert_int_equal(ring_read(file, size, events, 20, &lost), 20);
 	assert_int_equal(lost, 0);
 
 	struct event *const all = calloc(MAX, sizeof(*all));
 
 	assert_non_null(all);
-	assert_int_equal(ring_read(file, ring_file_size(), all, MAX, &lost), 300);
+	assert_int_equal(ring_read(file, size, all, MAX, &lost), 300);
 	assert_memory_equal(events, all + 280, 20 * sizeof(*all));
 	free(all);
 }
@@ -109,7 +113,7 @@ static void the_oldest_is_overwritten_and_counted(void **state)
 	for (uint64_t n = 1; n <= RING_RECORDS + 250; n++) {
 		const struct event e = numbered(n);
 
-		assert_true(ring_write(file, 3, &e));
+		assert_true(ring_write(&rings, 3, &e));
 	}
 	assert_int_equal(read_all(), RING_RECORDS);
 	assert_int_equal(lost, 250);
@@ -133,21 +137,21 @@ static void sixteen_own_a_ring_and_the_next_share_the_first(void **state)
 	errno = EXDEV;
 	for (uint32_t pid = 1; pid <= RINGS; pid++) {
 		const struct ring_owner owner = { .pid = pid, .start = pid * 10, .pidns = 7 };
-		const unsigned ring = ring_claim(file, &owner, gone);
+		const unsigned ring = ring_claim(&rings, &owner, gone);
 
 		assert_in_range(ring, 0, RINGS - 1);
 		assert_false(taken[ring]);
 		taken[ring] = true;
-		assert_int_equal(ring_claim(file, &owner, gone), ring);
+		assert_int_equal(ring_claim(&rings, &owner, gone), ring);
 	}
 	const struct ring_owner late = { .pid = 100, .start = 1, .pidns = 7 };
 
-	assert_int_equal(ring_claim(file, &late, gone), 0);
+	assert_int_equal(ring_claim(&rings, &late, gone), 0);
 
 	/* Owner of ring 5 dies, and the latecomer has a ring of its own. */
 	living[6] = false;
-	assert_int_equal(ring_claim(file, &late, gone), 5);
-	assert_int_equal(ring_claim(file, &late, gone), 5);
+	assert_int_equal(ring_claim(&rings, &late, gone), 5);
+	assert_int_equal(ring_claim(&rings, &late, gone), 5);
 	assert_int_equal(errno, EXDEV);
 }
 
@@ -158,12 +162,12 @@ static void another_namespace_is_never_taken_for_gone(void **state)
 	for (uint32_t pid = 1; pid <= RINGS; pid++) {
 		const struct ring_owner owner = { .pid = 50, .start = pid, .pidns = 1000 + pid };
 
-		assert_int_equal(ring_claim(file, &owner, gone), pid - 1);
+		assert_int_equal(ring_claim(&rings, &owner, gone), pid - 1);
 	}
 	const struct ring_owner stranger = { .pid = 50, .start = 9, .pidns = 7 };
 
-	assert_int_equal(ring_claim(file, &stranger, gone), 0);
-	assert_int_equal(ring_claim(file, &stranger, gone), 0);
+	assert_int_equal(ring_claim(&rings, &stranger, gone), 0);
+	assert_int_equal(ring_claim(&rings, &stranger, gone), 0);
 }
 
 static void a_pid_that_came_again_gets_the_ring_of_its_forerunner(void **state)
@@ -173,9 +177,9 @@ static void a_pid_that_came_again_gets_the_ring_of_its_forerunner(void **state)
 
 	(void) state;
 	memset(living, true, sizeof(living));
-	assert_int_equal(ring_claim(file, &old, gone), 0);
-	assert_int_equal(ring_claim(file, &new, gone), 0);
-	assert_int_equal(ring_claim(file, &old, gone), 0);
+	assert_int_equal(ring_claim(&rings, &old, gone), 0);
+	assert_int_equal(ring_claim(&rings, &new, gone), 0);
+	assert_int_equal(ring_claim(&rings, &old, gone), 0);
 }
 
 #define THREADS 8
@@ -192,7 +196,7 @@ static void *produce(void *arg)
 	for (uint64_t n = 1; n <= EACH; n++) {
 		const struct event e = numbered(base + n);
 
-		if (ring_write(file, 0, &e))
+		if (ring_write(&rings, 0, &e))
 			atomic_fetch_add_explicit(&written, 1, memory_order_relaxed);
 	}
 	return NULL;
@@ -251,7 +255,7 @@ static void *produce_few(void *arg)
 	for (uint64_t n = 1; n <= RING_RECORDS / THREADS; n++) {
 		const struct event e = numbered(base + n);
 
-		assert_true(ring_write(file, 0, &e));
+		assert_true(ring_write(&rings, 0, &e));
 	}
 	return NULL;
 }
@@ -289,7 +293,7 @@ static void kill_a_writer(unsigned round)
 		for (uint64_t n = 1;; n++) {
 			const struct event e = numbered(n);
 
-			(void) ring_write(file, 0, &e);
+			(void) ring_write(&rings, 0, &e);
 			if (n == 1 + round % 100 && write(under_way[1], "", 1) != 1)
 				_exit(1);
 		}
@@ -310,7 +314,7 @@ static void a_killed_writer_costs_one_record(void **state)
 		for (uint64_t n = 1; n <= RING_RECORDS; n++) {
 			const struct event e = numbered(n);
 
-			assert_true(ring_write(file, 0, &e)); /* nothing of the last is stuck */
+			assert_true(ring_write(&rings, 0, &e)); /* nothing of the last is stuck */
 		}
 		if (round % 16 == 0) /* a look costs more than all else of a round */
 			assert_int_equal(read_all(), RING_RECORDS);
@@ -340,13 +344,13 @@ static void fill(unsigned char *bytes, size_t n, unsigned seed)
 
 static void noise_in_a_record_is_never_shown(void **state)
 {
-	const size_t first = ring_file_size() - RINGS * (64 + RING_RECORDS * 256) + 64;
+	const size_t first = size - RINGS * (64 + RING_RECORDS * 256) + 64;
 
 	(void) state;
 	for (uint64_t n = 1; n <= RING_RECORDS; n++) {
 		const struct event e = numbered(n);
 
-		assert_true(ring_write(file, 0, &e));
+		assert_true(ring_write(&rings, 0, &e));
 	}
 	for (unsigned seed = 0; seed < 10000; seed++) {
 		/* Bytes of noise at any place in one record: its stamp, its words, both. */
@@ -361,7 +365,7 @@ static void noise_in_a_record_is_never_shown(void **state)
 		struct event last[2];
 
 		/* Two records are asked for: sorting a thousand is not what is tested. */
-		assert_int_equal(ring_read(file, ring_file_size(), last, 2, &lost), 2);
+		assert_int_equal(ring_read(file, size, last, 2, &lost), 2);
 		assert_int_equal(lost, changed);
 		memcpy(record, old, sizeof(old));
 	}
@@ -371,41 +375,285 @@ static void noise_in_a_record_is_never_shown(void **state)
 /* A file of noise with the right head, then one that is used all the same. */
 static void a_file_of_noise_does_no_harm(void **state)
 {
-	const size_t head = ring_file_size() - RINGS * (64 + RING_RECORDS * 256);
+	const size_t head = size - RINGS * (64 + RING_RECORDS * 256);
 	unsigned char *const bytes = (unsigned char *) file;
 
 	(void) state;
 	for (unsigned seed = 0; seed < 100; seed++) {
-		fill(bytes + head, ring_file_size() - head, seed);
+		fill(bytes + head, size - head, seed);
 		for (size_t i = 0, n = read_all(); i < n; i++)
 			assert_int_equal(events[i].text[EVENT_TEXT_SIZE - 1], '\0');
 		for (uint64_t n = 1; n <= RING_RECORDS; n++) {
 			const struct event e = numbered(n);
 
-			assert_true(ring_write(file, seed, &e));
+			assert_true(ring_write(&rings, seed, &e));
 		}
 		assert_int_equal(read_all(), RING_RECORDS);
 	}
 	for (unsigned seed = 0; seed < 100; seed++) {
-		fill(bytes, ring_file_size(), seed);
-		assert_false(ring_valid(bytes, ring_file_size()));
+		fill(bytes, size, seed);
+		assert_false(ring_valid(bytes, size));
 		assert_int_equal(read_all(), 0);
 	}
+}
+
+#define FEW      20
+#define RECORDS_AT 16 /* in the head */
+
+/* Rings of another size, in memory that ends where they end. */
+static struct ring_file *few(void)
+{
+	const size_t page = (size_t) sysconf(_SC_PAGESIZE);
+	const size_t room = (ring_file_size(FEW) + page - 1) / page * page;
+	char *const map = mmap(NULL, room + page, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(map, MAP_FAILED);
+	assert_int_equal(mprotect(map + room, page, PROT_NONE), 0);
+
+	struct ring_file *const f = (struct ring_file *) (map + room - ring_file_size(FEW));
+
+	ring_init(f, FEW);
+	return f;
+}
+
+static void a_file_says_how_many_records_it_has(void **state)
+{
+	struct ring_file *const f = few();
+	struct rings r;
+
+	(void) state;
+	assert_true(ring_open(f, ring_file_size(FEW), &r));
+	assert_int_equal(r.records, FEW);
+	for (uint64_t n = 1; n <= FEW + 3; n++) {
+		const struct event e = numbered(n);
+
+		assert_true(ring_write(&r, RINGS - 1, &e));
+	}
+	assert_int_equal(ring_read(f, ring_file_size(FEW), events, MAX, &lost), FEW);
+	assert_int_equal(lost, 3);
+	for (size_t i = 0; i < FEW; i++)
+		assert_int_equal(events[i].id, i + 4);
+	for (uint32_t bad = 0; bad < 200000; bad += 7) {
+		memcpy((char *) f + RECORDS_AT, &bad, sizeof(bad));
+		assert_false(ring_valid(f, ring_file_size(FEW)));
+	}
+}
+
+/* Who has opened the file looks at its own number, whatever the file says by now. */
+static void a_number_that_changes_moves_no_writer(void **state)
+{
+	struct ring_file *const f = few();
+	struct rings r;
+
+	(void) state;
+	assert_true(ring_open(f, ring_file_size(FEW), &r));
+	memset(f, 0xff, 64);
+	for (uint64_t n = 1; n <= 10 * FEW; n++) {
+		const struct event e = numbered(n);
+
+		assert_true(ring_write(&r, (unsigned) n, &e)); /* or it dies at the edge */
+	}
+}
+
+/* ---- following ---- */
+
+static bool copy_out(void *arg, void *to, size_t n, size_t offset)
+{
+	assert_true(offset + n <= size);
+	memcpy(to, (const char *) arg + offset, n);
+	return true;
+}
+
+static void put(unsigned ring, uint64_t n)
+{
+	const struct event e = numbered(n);
+
+	assert_true(ring_write(&rings, ring, &e));
+}
+
+static size_t follow(struct ring_cursor *c, size_t max)
+{
+	return ring_follow(copy_out, file, RING_RECORDS, c, events, max, &lost);
+}
+
+static void a_follower_gets_each_record_once(void **state)
+{
+	struct ring_cursor c = { .ring = 0 }, late;
+	uint64_t n = 0;
+
+	(void) state;
+	lost = 0;
+	assert_int_equal(ring_follow_begin(copy_out, file, size), RING_RECORDS);
+	assert_int_equal(ring_follow_begin(copy_out, file, size - 1), 0);
+	assert_int_equal(follow(&c, MAX), 0);
+	for (unsigned round = 0; round < 300; round++) {
+		bool seen[64] = { false };
+		const uint64_t before = n;
+
+		for (unsigned k = 0; k < round % 64; k++, n++)
+			put(round % 7 * k, n);
+		for (size_t left = round % 64, got; left > 0; left -= got) {
+			got = follow(&c, 10);
+			assert_in_range(got, 1, 10);
+			for (size_t i = 0; i < got; i++) {
+				assert_whole(&events[i]);
+				assert_in_range(events[i].id, before, n - 1);
+				assert_false(seen[events[i].id - before]);
+				seen[events[i].id - before] = true;
+			}
+		}
+	}
+	assert_int_equal(follow(&c, MAX), 0);
+	assert_int_equal(lost, 0);
+
+	/* Who comes late and wants what is new gets nothing of the old. */
+	assert_true(ring_follow_end(copy_out, file, RING_RECORDS, &late));
+	assert_int_equal(follow(&late, MAX), 0);
+	put(3, n);
+	assert_int_equal(follow(&late, MAX), 1);
+	assert_int_equal(events[0].id, n);
+}
+
+static void a_slow_follower_is_told_what_it_missed(void **state)
+{
+	struct ring_cursor c = { .ring = 0 };
+
+	(void) state;
+	lost = 0;
+	put(2, 1);
+	assert_int_equal(follow(&c, MAX), 1);
+	for (uint64_t n = 2; n <= RING_RECORDS + 50; n++)
+		put(2, n);
+	assert_int_equal(follow(&c, MAX), RING_RECORDS);
+	assert_int_equal(lost, 49);
+	assert_int_equal(events[0].id, 51);
+
+	/* From the beginning there is only what is there. */
+	c = (struct ring_cursor) { .ring = 0 };
+	lost = 0;
+	assert_int_equal(follow(&c, MAX), RING_RECORDS);
+	assert_int_equal(lost, 0);
+}
+
+static void an_unfinished_record_is_waited_for_once(void **state)
+{
+	const size_t first = size - RINGS * (64 + RING_RECORDS * 256) + 64;
+	unsigned char *const second = (unsigned char *) file + first + 2 * 256;
+	struct ring_cursor c = { .ring = 0 };
+	uint64_t stamp, unfinished;
+
+	(void) state;
+	lost = 0;
+	for (uint64_t n = 1; n <= 4; n++)
+		put(0, n);
+	put(1, 5);
+	memcpy(&stamp, second, sizeof(stamp));
+	unfinished = stamp & ~((UINT64_C(1) << 25) - 1);
+	memcpy(second, &unfinished, sizeof(stamp));
+	assert_int_equal(follow(&c, MAX), 2); /* the one before it, and the other ring's */
+	assert_int_equal(events[0].id, 1);
+	assert_int_equal(events[1].id, 5);
+	/* Finished meanwhile: */
+	memcpy(second, &stamp, sizeof(stamp));
+
+	struct ring_cursor again = c;
+
+	assert_int_equal(follow(&again, MAX), 3);
+	assert_int_equal(lost, 0);
+	/* Or its writer was killed: */
+	memcpy(second, &unfinished, sizeof(stamp));
+	assert_int_equal(follow(&c, MAX), 2);
+	assert_int_equal(events[0].id, 3);
+	assert_int_equal(lost, 1);
+}
+
+static void following_noise_ends(void **state)
+{
+	const size_t head = size - RINGS * (64 + RING_RECORDS * 256);
+	struct ring_cursor c = { .ring = 0 };
+
+	(void) state;
+	for (unsigned seed = 0; seed < 60; seed++) {
+		fill((unsigned char *) file + head, size - head, seed);
+		if (seed % 3 == 0)
+			fill((unsigned char *) &c, sizeof(c) - sizeof(c.ring), seed);
+		for (int round = 0; round < 3; round++) {
+			const size_t n = follow(&c, MAX);
+
+			for (size_t i = 0; i < n; i++)
+				assert_int_equal(events[i].text[EVENT_TEXT_SIZE - 1], '\0');
+		}
+	}
+}
+
+static void *produce_followed(void *arg)
+{
+	const uint64_t base = (uint64_t) (uintptr_t) arg * EACH;
+
+	pthread_barrier_wait(&start);
+	for (uint64_t n = 1; n <= EACH; n++) {
+		const struct event e = numbered(base + n);
+
+		/* False when stopped for a whole round: that record is lost, as is one unread. */
+		(void) ring_write(&rings, (unsigned) (uintptr_t) arg / 2, &e);
+	}
+	atomic_fetch_add_explicit(&written, 1, memory_order_relaxed);
+	return NULL;
+}
+
+static void following_while_others_write_invents_nothing(void **state)
+{
+	pthread_t threads[THREADS];
+	struct ring_cursor c = { .ring = 0 };
+	uint64_t next[THREADS] = { 0 }, total = 0;
+	bool over = false;
+
+	(void) state;
+	lost = 0;
+	assert_int_equal(follow(&c, MAX), 0); /* from here on it counts what it misses */
+	atomic_store(&written, 0);
+	pthread_barrier_init(&start, NULL, THREADS + 1);
+	for (uintptr_t i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, produce_followed, (void *) i), 0);
+	pthread_barrier_wait(&start);
+	for (int last = 0; last < 2; last += over) {
+		over = atomic_load_explicit(&written, memory_order_relaxed) == THREADS;
+
+		size_t n;
+
+		do {
+			n = follow(&c, 500);
+			total += n;
+			for (size_t i = 0; i < n; i++) {
+				uint64_t *const expected = &next[(events[i].id - 1) / EACH];
+
+				assert_whole(&events[i]);
+				assert_true(events[i].id > *expected);
+				*expected = events[i].id;
+			}
+		} while (n == 500);
+	}
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	pthread_barrier_destroy(&start);
+	assert_int_equal(total + lost, THREADS * EACH);
 }
 
 static void a_short_copy_is_no_ring(void **state)
 {
 	(void) state;
-	for (size_t size = 0; size < ring_file_size(); size += 4001) {
-		assert_false(ring_valid(file, size));
-		assert_int_equal(ring_read(file, size, events, MAX, &lost), 0);
+	for (size_t less = 0; less < size; less += 4001) {
+		assert_false(ring_valid(file, less));
+		assert_int_equal(ring_read(file, less, events, MAX, &lost), 0);
 	}
+	assert_false(ring_valid(file, size + 1));
 }
 
 /* A writer that slept through a whole round: its late words spoil nothing silently. */
 static void a_late_writer_is_told_and_its_traces_are_skipped(void **state)
 {
-	const size_t first = ring_file_size() - RINGS * (64 + RING_RECORDS * 256) + 64;
+	const size_t first = size - RINGS * (64 + RING_RECORDS * 256) + 64;
 	unsigned char *const record = (unsigned char *) file + first + 256; /* position 1 */
 	unsigned char slept[256];
 
@@ -413,7 +661,7 @@ static void a_late_writer_is_told_and_its_traces_are_skipped(void **state)
 	for (uint64_t n = 1; n <= RING_RECORDS + 1; n++) {
 		const struct event e = numbered(n);
 
-		assert_true(ring_write(file, 0, &e));
+		assert_true(ring_write(&rings, 0, &e));
 		if (n == 1)
 			memcpy(slept, record, sizeof(slept));
 	}
@@ -442,6 +690,13 @@ int main(void)
 		RING_TEST(a_file_of_noise_does_no_harm),
 		RING_TEST(a_short_copy_is_no_ring),
 		RING_TEST(a_late_writer_is_told_and_its_traces_are_skipped),
+		RING_TEST(a_file_says_how_many_records_it_has),
+		RING_TEST(a_number_that_changes_moves_no_writer),
+		RING_TEST(a_follower_gets_each_record_once),
+		RING_TEST(a_slow_follower_is_told_what_it_missed),
+		RING_TEST(an_unfinished_record_is_waited_for_once),
+		RING_TEST(following_noise_ends),
+		RING_TEST(following_while_others_write_invents_nothing),
 	};
 #undef RING_TEST
 

@@ -497,6 +497,41 @@ static void what_is_not_as_expected_is_refused_and_left_alone(void **state)
 	}
 }
 
+static void a_size_within_bounds_is_the_files_own(void **state)
+{
+	struct segment_spec spec = spec_here();
+	struct segment made, joined;
+
+	(void) state;
+	assert_int_equal(segment_open(&spec, &made, reason), 0);
+	spec.body_size = 2 * BODY;
+	assert_refused(&spec, EINVAL, "this version");
+	spec.body_min = BODY + 1;
+	spec.body_max = 4 * BODY;
+	assert_refused(&spec, EINVAL, "this version");
+	spec.body_min = BODY / 4;
+	spec.body_max = BODY - 1;
+	assert_refused(&spec, EINVAL, "this version");
+	spec.body_max = BODY;
+	assert_int_equal(segment_open(&spec, &joined, reason), 0);
+	assert_int_equal(joined.size, FILE_SIZE);
+	assert_true(joined.ino == made.ino);
+	unmap(&joined);
+	/* The header's size is the file's, not any in between. */
+	resize(FILE_SIZE - 4096);
+	assert_refused(&spec, EINVAL, "this version");
+	segment_drop(&made);
+	assert_null(made.header);
+	segment_drop(&made); /* nothing to do */
+
+	/* One of another boot gives way to one of the size that we make. */
+	resize(FILE_SIZE);
+	spec.boot_id[0] ^= 1;
+	assert_int_equal(segment_open(&spec, &made, reason), 0);
+	assert_int_equal(made.size, SEGMENT_BODY_OFFSET + 2 * BODY);
+	segment_drop(&made);
+}
+
 static void another_users_file_is_refused(void **state)
 {
 	const struct segment_spec spec = spec_here();
@@ -770,6 +805,7 @@ int main(void)
 		TEST(eight_processes_after_a_boot_end_in_one_new_file),
 		TEST(a_file_of_another_boot_is_replaced),
 		TEST(what_is_not_as_expected_is_refused_and_left_alone),
+		TEST(a_size_within_bounds_is_the_files_own),
 		TEST(another_users_file_is_refused),
 		TEST(the_directory_is_made_private),
 		TEST(a_doubtful_directory_is_refused),

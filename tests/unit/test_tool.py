@@ -72,7 +72,7 @@ class Place:
         first = f'service {self.state} {stem} {name.hex()}\n'
         subprocess.run([LAY], input=first + ''.join(o + '\n' for o in orders), text=True,
                        check=True, timeout=PATIENT_S)
-        return os.path.join(self.state, stem + '.v1.state')
+        return os.path.join(self.state, stem + '.v2.state')
 
     def write(self, name, data, mode=0o755):
         path = os.path.join(self.path, name)
@@ -231,7 +231,7 @@ def control_characters_never_reach_the_terminal(p):
     assert shown['service'].startswith(names[0])
     assert 'retry_in_ms' in shown['breakers'][0]
     assert shown['breakers'][0]['peer'].startswith('a?[2J????')
-    os.rename(path, os.path.join(p.state, 'q\x1b[2J.v1.state'))
+    os.rename(path, os.path.join(p.state, 'q\x1b[2J.v2.state'))
     assert b'never give' in p.ok('status').stderr
     assert p.json()['services'] == []
 
@@ -242,7 +242,7 @@ def doubtful_files_are_skipped_with_a_reason(p):
         data = f.read()
 
     def put(name, content, mode=0o600):
-        path = os.path.join(p.state, name + '.v1.state')
+        path = os.path.join(p.state, name + '.v2.state')
         with open(path, 'wb') as f:
             f.write(content)
         os.chmod(path, mode)
@@ -252,14 +252,14 @@ def doubtful_files_are_skipped_with_a_reason(p):
     put('short', data[:-1])
     put('long', data + b'\0')
     put('magic', b'x' + data[1:])
-    put('layout', data[:8] + b'\2' + data[9:])
+    put('layout', data[:8] + b'\1' + data[9:])
     put('kind', data[:12] + b'\2' + data[13:])
     put('size', data[:16] + b'\xff' * 8 + data[24:])
     put('open-to-all', data, 0o666)
     put('open-to-group', data, 0o620)
-    os.symlink(good, os.path.join(p.state, 'link.v1.state'))
-    os.mkfifo(os.path.join(p.state, 'fifo.v1.state'), 0o600)
-    os.mkdir(os.path.join(p.state, 'dir.v1.state'), 0o700)
+    os.symlink(good, os.path.join(p.state, 'link.v2.state'))
+    os.mkfifo(os.path.join(p.state, 'fifo.v2.state'), 0o600)
+    os.mkdir(os.path.join(p.state, 'dir.v2.state'), 0o700)
     expected = {'empty', 'short', 'long', 'magic', 'layout', 'kind', 'size', 'open-to-all',
                 'open-to-group', 'link', 'fifo', 'dir'}
     if ROOT:
@@ -375,10 +375,10 @@ def only_the_services_asked_for_are_shown(p):
 
 
 def events_overwritten_are_counted(p):
-    p.lay(*[event('call_rejected', f'p{i}:1', i) for i in range(1010)])
+    p.lay(*[event('call_rejected', f'p{i}:1', i) for i in range(138)])
     service, = p.json()['services']
-    assert len(service['events']) == 1000 and service['events_lost'] == 10
-    assert [e['id'] for e in service['events']] == list(range(10, 1010))
+    assert len(service['events']) == 128 and service['events_lost'] == 10
+    assert [e['id'] for e in service['events']] == list(range(10, 138))
 
 
 def another_boot_gives_no_times(p):
