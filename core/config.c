@@ -10,6 +10,7 @@
 
 #include "core/address.h"
 #include "core/clock.h"
+#include "core/forward.h"
 #include "core/piece.h"
 #include "core/ring.h"
 #include "core/text.h"
@@ -18,6 +19,7 @@
 
 #define VALUE_SIZE    64 /* longer than any good value of a key */
 #define VARIABLE_SIZE 48 /* longer than "AGENTSHIM_" and any key in capitals */
+#define PROPAGATORS_SHOWN 44 /* of unknown names: one of PIECE_SHOWN_MAX, or some that are short */
 
 #define PREFIX       "AGENTSHIM_"
 #define DAY_NS       (24 * 3600 * NS_PER_S)
@@ -45,22 +47,31 @@ struct setting {
 /* Where in the environment a problem was found. */
 struct place {
 	const char *variable;
-	const char *kind;  /* of entry: "pattern", "rule"; NULL outside lists */
+	const char *kind;  /* of entry: "pattern", "rule", "name"; NULL outside lists */
 	unsigned position; /* of the entry, from 1 */
 	const char *key;   /* within a rule; NULL */
 };
 
 /* ---- problems ---- */
 
-static void complain(struct config *c, const struct place *place, struct piece found,
-		     const char *expected, const char *stands)
+/* An empty line to say one in; false: more than fit are only counted. */
+static bool begin_problem(struct config *c, struct text *ret)
 {
 	if (c->n_problems < UINT16_MAX)
 		c->n_problems++;
 	if (c->n_problems > CONFIG_PROBLEMS_MAX)
-		return;
+		return false;
+	*ret = text_in(c->problems[c->n_problems - 1], CONFIG_PROBLEM_SIZE);
+	return true;
+}
 
-	struct text t = text_in(c->problems[c->n_problems - 1], CONFIG_PROBLEM_SIZE);
+static void complain(struct config *c, const struct place *place, struct piece found,
+		     const char *expected, const char *stands)
+{
+	struct text t;
+
+	if (!begin_problem(c, &t))
+		return;
 	text_add(&t, place->variable);
 	text_add(&t, ": ");
 	if (place->kind) {
@@ -85,8 +96,12 @@ static void complain(struct config *c, const struct place *place, struct piece f
 static void leave_out(struct config *c, const struct place *place, struct piece found,
 		      const char *expected)
 {
-	complain(c, place, found, expected,
-		 strcmp(place->kind, "rule") == 0 ? "rule left out" : "pattern left out");
+	char stands[32];
+	struct text t = text_in(stands, sizeof(stands));
+
+	text_add(&t, place->kind);
+	text_add(&t, " left out");
+	complain(c, place, found, expected, stands);
 }
 
 /* ---- the keys of a policy ---- */
@@ -288,22 +303,43 @@ static bool read_name(struct piece value, char *ret)
 	return piece_copied(value, ret, CONFIG_PATH_SIZE);
 }
 
-static bool parse_disable(struct piece value, struct config *c)
+static bool read_switch(struct piece value, bool *ret)
 {
 	static const char *const yes[] = { "1", "true", "yes", "on" };
 	static const char *const no[] = { "0", "false", "no", "off" };
-	char word[8] = "";
 
-	if (!piece_copied(value, word, sizeof(word)))
-		return false;
-	for (char *at = word; *at; at++)
-		*at = piece_lower(*at);
 	for (size_t i = 0; i < N_ELEMENTS(yes); i++) {
-		c->disabled = strcmp(word, yes[i]) == 0;
-		if (c->disabled || strcmp(word, no[i]) == 0)
+		const bool on = piece_is_in_any_case(value, yes[i]);
+
+		if (on || piece_is_in_any_case(value, no[i])) {
+			*ret = on;
 			return true;
+		}
 	}
 	return false;
+}
+
+static bool parse_disable(struct piece value, struct config *c)
+{
+	return read_switch(value, &c->disabled);
+}
+
+static bool parse_trace(struct piece value, struct config *c)
+{
+	return read_switch(value, &c->trace);
+}
+
+static bool parse_rewrite(struct piece value, struct config *c)
+{
+	return read_switch(value, &c->rewrite);
+}
+
+/* What the specification says of booleans: true in any case, all else is false. */
+static bool parse_otel_disabled(struct piece value, struct config *c)
+{
+	if (piece_is_in_any_case(value, "true"))
+		c->trace = false;
+	return piece_is_in_any_case(value, "true") || piece_is_in_any_case(value, "false");
 }
 
 static bool parse_log(struct piece value, struct config *c)
@@ -344,10 +380,19 @@ static bool parse_otel_service(struct piece value, struct config *c)
 	return read_name(value, c->otel_service);
 }
 
+/* A list whose entries stand for themselves. */
+struct list {
+	const char *variable, *kind;
+	bool (*add)(void *to, struct piece entry);
+	const char *expected;
+	bool (*full)(const void *to); /* NULL: it has no limit */
+	const char *full_expected;
+};
+
 /* The lists speak for each of their entries and never decline as a whole. */
-static bool parse_peers(struct piece value, struct config *c)
+static void read_list(const struct list *list, struct piece value, struct config *c, void *to)
 {
-	struct place place = { .variable = PREFIX "PEERS", .kind = "pattern" };
+	struct place place = { .variable = list->variable, .kind = list->kind };
 
 	while (value.at < value.end) {
 		const struct piece entry = piece_take_entry(&value, ',');
@@ -355,15 +400,123 @@ static bool parse_peers(struct piece value, struct config *c)
 		if (entry.at == entry.end)
 			continue;
 		place.position++;
-		if (c->n_peers == CONFIG_PATTERNS_MAX) {
-			leave_out(c, &place, entry, "at most 64 patterns; from this on each");
+		if (list->full && list->full(to)) {
+			leave_out(c, &place, entry, list->full_expected);
 			break;
 		}
-		if (pattern_read(entry, &c->text, &c->peers[c->n_peers]))
-			c->n_peers++;
-		else
-			leave_out(c, &place, entry, "host, host:port or address/bits");
+		if (!list->add(to, entry))
+			leave_out(c, &place, entry, list->expected);
 	}
+}
+
+static bool add_peer(void *to, struct piece entry)
+{
+	struct config *c = to;
+
+	if (!pattern_read(entry, &c->text, &c->peers[c->n_peers]))
+		return false;
+	c->n_peers++;
+	return true;
+}
+
+static bool peers_full(const void *to)
+{
+	return ((const struct config *) to)->n_peers == CONFIG_PATTERNS_MAX;
+}
+
+static bool parse_peers(struct piece value, struct config *c)
+{
+	static const struct list list = {
+		PREFIX "PEERS", "pattern", add_peer, "host, host:port or address/bits",
+		peers_full, "at most 64 patterns; from this on each",
+	};
+
+	read_list(&list, value, c, c);
+	return true;
+}
+
+static bool add_egress(void *to, struct piece entry)
+{
+	struct config *c = to;
+
+	return egress_add(&c->egress, entry, &c->text);
+}
+
+static bool egress_full(const void *to)
+{
+	return ((const struct config *) to)->egress.n == EGRESS_PATTERNS_MAX;
+}
+
+static bool parse_egress(struct piece value, struct config *c)
+{
+	static const struct list list = {
+		PREFIX "EGRESS", "pattern", add_egress,
+		"private, host, host:port or address/bits",
+		egress_full, "at most 64 patterns; from this on each",
+	};
+	const struct egress *e = &c->egress;
+	const unsigned before = c->n_problems;
+
+	read_list(&list, value, c, c);
+	c->egress.nobody = c->n_problems > before && e->n == 0 && !e->private_listed
+			   && !e->private_barred;
+	return true;
+}
+
+static bool add_forward(void *to, struct piece entry)
+{
+	return forward_add(to, entry);
+}
+
+static bool forward_full(const void *to)
+{
+	return ((const struct http1_extra *) to)->n == HTTP1_EXTRA_MAX;
+}
+
+static bool parse_forward(struct piece value, struct config *c)
+{
+	static const struct list list = {
+		PREFIX "FORWARD_HEADERS", "name", add_forward,
+		"a header that may be passed on, as x-request-id",
+		forward_full, "at most 8 names; from this on each",
+	};
+
+	read_list(&list, value, c, &c->forward);
+	return true;
+}
+
+static bool add_status(void *to, struct piece entry)
+{
+	return statuses_add(to, entry);
+}
+
+static bool parse_failure_status(struct piece value, struct config *c)
+{
+	static const struct list list = {
+		PREFIX "FAILURE_STATUS", "status", add_status, "none, 503, 5xx or 500-599",
+		NULL, NULL,
+	};
+	struct statuses_list read = { .some = piece_is_in_any_case(value, "none") };
+
+	if (!read.some)
+		read_list(&list, value, c, &read);
+	c->failure_status = statuses_of(&read, &c->failure_status);
+	return true;
+}
+
+/* Unknown names are left out alone, but told together. */
+static bool parse_propagators(struct piece value, struct config *c)
+{
+	char names[PROPAGATORS_SHOWN];
+	struct text found = text_in(names, sizeof(names)), t;
+
+	if (propagators_from(value.at, &c->propagators, &found) || !begin_problem(c, &t))
+		return true;
+	text_add(&t, "OTEL_PROPAGATORS: ");
+	text_add(&t, names);
+	text_add(&t, found.cut ? "..." : "");
+	text_add(&t, ", expected tracecontext, baggage, b3, b3multi, jaeger, xtraceid ");
+	text_add(&t, "or none alone; left out");
 	return true;
 }
 
@@ -450,6 +603,13 @@ static const struct setting settings[] = {
 	{ "OTEL_SERVICE_NAME", parse_otel_service, NULL, NULL },
 	{ PREFIX "PEERS", parse_peers, NULL, NULL },
 	{ PREFIX "RULES", parse_rules, NULL, NULL },
+	{ PREFIX "FAILURE_STATUS", parse_failure_status, NULL, NULL },
+	{ PREFIX "TRACE", parse_trace, "on or off", "on stands" },
+	{ "OTEL_SDK_DISABLED", parse_otel_disabled, "true or false", "false stands" },
+	{ "OTEL_PROPAGATORS", parse_propagators, NULL, NULL },
+	{ PREFIX "REWRITE", parse_rewrite, "on or off", "on stands" },
+	{ PREFIX "FORWARD_HEADERS", parse_forward, NULL, NULL },
+	{ PREFIX "EGRESS", parse_egress, NULL, NULL },
 };
 
 static void name_variable(const struct key *key, char *ret)
@@ -483,13 +643,37 @@ static void read_key(struct config *c, const struct key *key, struct piece value
 	complain(c, &(struct place) { .variable = variable }, value, key->expected, stands);
 }
 
+/* A setting of two variables: the first is copied, as the second may overwrite it. */
+static void read_sampler(const char *(*get)(void *arg, const char *name), void *arg,
+			 struct config *c)
+{
+	char name[VALUE_SIZE], problem[CONFIG_PROBLEM_SIZE];
+	struct text copy = text_in(name, sizeof(name)), found = text_in(problem, sizeof(problem));
+	const char *value = get(arg, "OTEL_TRACES_SAMPLER");
+	const struct piece piece = piece_of(value);
+	struct text t;
+
+	text_add_n(&copy, piece.at, piece_length(piece));
+	if (!sampler_from(name, get(arg, "OTEL_TRACES_SAMPLER_ARG"), &c->sampler, &found)
+	    && begin_problem(c, &t))
+		text_add(&t, problem);
+}
+
+static void set_defaults(struct config *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->policy = policy_product();
+	c->span_records = RING_RECORDS;
+	c->failure_status = statuses_product();
+	c->trace = c->rewrite = true;
+	c->propagators = propagators_default();
+	c->sampler = sampler_default();
+}
+
 void config_from_environment(const char *(*get)(void *arg, const char *name), void *arg,
 			     struct config *ret)
 {
-	memset(ret, 0, sizeof(*ret));
-	ret->policy = policy_product();
-	ret->span_records = RING_RECORDS;
-
+	set_defaults(ret);
 	for (size_t i = 0; i < CONFIG_KEYS; i++) {
 		char variable[VARIABLE_SIZE];
 
@@ -509,6 +693,7 @@ void config_from_environment(const char *(*get)(void *arg, const char *name), vo
 			complain(ret, &(struct place) { .variable = s->variable }, piece,
 				 s->expected, s->stands);
 	}
+	read_sampler(get, arg, ret);
 	policy_complete(&ret->policy);
 }
 
@@ -517,6 +702,16 @@ void config_from_environment(const char *(*get)(void *arg, const char *name), vo
 bool config_wants(const struct config *c, const struct config_peer *peer)
 {
 	return pattern_allows(pattern_list_ask(c->peers, c->n_peers, &c->text, peer));
+}
+
+bool config_egress_allows(const struct config *c, const struct config_peer *peer)
+{
+	return egress_allows(&c->egress, &c->text, peer);
+}
+
+bool config_failure_status(const struct config *c, unsigned status)
+{
+	return statuses_have(&c->failure_status, status);
 }
 
 /* Copies the fields of @from named in @set to @to. */

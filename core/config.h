@@ -12,8 +12,13 @@
 #include <stdint.h>
 
 #include "core/duration.h"
+#include "core/egress.h"
+#include "core/http1.h"
 #include "core/pattern.h"
 #include "core/policy.h"
+#include "core/propagate.h"
+#include "core/sampler.h"
+#include "core/statuses.h"
 
 #define CONFIG_PATTERNS_MAX 64
 #define CONFIG_RULES_MAX    64
@@ -54,7 +59,7 @@ struct config_rule {
 
 /*
  * Everything a process runs by. Immutable once it is published. No pointer, so that it can
- * be copied; strings live in @text. Some 25 KiB: static or mapped memory, never a stack.
+ * be copied; strings live in @text. Some 20 KiB: static or mapped memory, never a stack.
  */
 struct config {
 	struct policy policy;  /* built in, overlaid by the environment; complete */
@@ -78,17 +83,25 @@ struct config {
 	 */
 	char problems[CONFIG_PROBLEMS_MAX][CONFIG_PROBLEM_SIZE];
 
-	struct pattern_text text; /* host globs of PEERS and RULES */
+	bool trace;            /* AGENTSHIM_TRACE, OTEL_SDK_DISABLED: spans and injection */
+	bool rewrite;          /* AGENTSHIM_REWRITE: the parent-id of a traceparent passed on */
+	struct propagators propagators; /* OTEL_PROPAGATORS */
+	struct sampler sampler;         /* OTEL_TRACES_SAMPLER and its _ARG */
+	struct egress egress;           /* AGENTSHIM_EGRESS; ask config_egress_allows() */
+	struct http1_extra forward;     /* AGENTSHIM_FORWARD_HEADERS */
+	struct statuses failure_status; /* AGENTSHIM_FAILURE_STATUS */
+
+	struct pattern_text text; /* host globs of PEERS, RULES and EGRESS */
 };
 
 /*
- * config_from_environment - read every AGENTSHIM_* setting
+ * config_from_environment - read every AGENTSHIM_* setting, and OpenTelemetry's that we have
  * @get: secure_getenv(3), or a test's stand-in; the strings it returns are copied
  * @arg: handed to @get
  * @ret: overwritten whole; valid whatever the environment holds
  *
  * A value that cannot be read leaves its default in force and one line in problems; an empty
- * one counts as unset. Of PEERS and RULES a bad entry is left out alone.
+ * one counts as unset. Of a list a bad entry is left out alone.
  * Unknown AGENTSHIM_ names are not looked for here (only names in the table are asked).
  * Context: once at load; no allocation, no stdio.
  */
@@ -99,6 +112,15 @@ void config_from_environment(const char *(*get)(void *arg, const char *name), vo
  * a peer that a '!' pattern matches never is; when only '!' patterns stand, all others are.
  * Context: any thread, signal handlers too; no lock; errno kept. */
 bool config_wants(const struct config *c, const struct config_peer *peer);
+
+/* config_egress_allows - may this peer receive our context (AGENTSHIM_EGRESS)? Everybody may,
+ * unless told. Context: as config_wants(). */
+bool config_egress_allows(const struct config *c, const struct config_peer *peer);
+
+/* config_failure_status - is a response with this status a failure of its peer
+ * (AGENTSHIM_FAILURE_STATUS)? Of 429 only what the list says: it has a rule of its own.
+ * Context: as config_wants(). */
+bool config_failure_status(const struct config *c, unsigned status);
 
 /*
  * config_policy - the settings in force for a peer: rules in order (the first that gives a

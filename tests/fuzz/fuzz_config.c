@@ -75,6 +75,24 @@ static void check_problems(const struct config *c)
 	}
 }
 
+static void check_tracing(const struct config *c)
+{
+	FUZZ_CHECK(c->propagators.n <= PROPAGATORS);
+	for (size_t i = 0; i < c->propagators.n; i++)
+		FUZZ_CHECK(c->propagators.list[i] < PROPAGATORS);
+	FUZZ_CHECK(c->sampler.threshold <= SAMPLER_NEVER);
+	FUZZ_CHECK(c->egress.n <= EGRESS_PATTERNS_MAX);
+	FUZZ_CHECK(c->forward.n <= HTTP1_EXTRA_MAX);
+	for (size_t i = 0; i < c->forward.n; i++) {
+		const char *name = c->forward.names[i];
+		const size_t n = strnlen(name, HTTP1_NAME_SIZE);
+
+		FUZZ_CHECK(n > 0 && n < HTTP1_NAME_SIZE && strpbrk(name, " :\r\n,") == NULL);
+		FUZZ_CHECK(strcmp(name, "cookie") != 0 && strcmp(name, "host") != 0);
+	}
+	FUZZ_CHECK(!config_failure_status(c, 99) && !config_failure_status(c, 600));
+}
+
 static void ask_about(const struct config *c, const char *host, const char *address,
 		      uint16_t port)
 {
@@ -83,6 +101,7 @@ static void ask_about(const struct config *c, const char *host, const char *addr
 
 	FUZZ_CHECK(address_parse(address, &peer.address));
 	(void) config_wants(c, &peer);
+	(void) config_egress_allows(c, &peer);
 	const struct policy p = config_policy(c, &peer, sources);
 	check_policy(&p);
 	for (size_t i = 0; i < CONFIG_KEYS; i++)
@@ -108,6 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_CHECK(memchr(config.otel_service, '\0', sizeof(config.otel_service)));
 	check_problems(&config);
 	check_policy(&config.policy);
+	check_tracing(&config);
 	ask_about(&config, "payments.example", "10.0.0.1", 443);
 	ask_about(&config, "10.0.0.1", "10.0.0.1", 5432);
 	ask_about(&config, "fd00::1", "fd00::1", 80);

@@ -99,6 +99,10 @@ static void without_settings_the_product_defaults_stand(void **state)
 	assert_string_equal(config.dir, "");
 	assert_string_equal(config.service, "");
 	assert_string_equal(config.otel_service, "");
+	assert_true(config.trace && config.rewrite);
+	assert_int_equal(config.propagators.n, 3);
+	assert_true(config.sampler.parent_based && config.sampler.threshold == 0);
+	assert_int_equal(config.forward.n, 0);
 
 	const struct policy p = policy_for("10.0.0.1 80", sources);
 	for (int key = 0; key < CONFIG_KEYS; key++) {
@@ -282,6 +286,33 @@ static void a_problem_says_what_was_found_expected_and_stands(void **state)
 		{ "AGENTSHIM_PEERS", "*, db:0",
 		  "AGENTSHIM_PEERS: pattern 2: found \"db:0\", expected host, host:port or "
 		  "address/bits; pattern left out" },
+		{ "AGENTSHIM_EGRESS", "private,db:0",
+		  "AGENTSHIM_EGRESS: pattern 2: found \"db:0\", expected private, host, host:port or "
+		  "address/bits; pattern left out" },
+		{ "AGENTSHIM_FORWARD_HEADERS", "x-tenant,Cookie",
+		  "AGENTSHIM_FORWARD_HEADERS: name 2: found \"Cookie\", expected a header that may be "
+		  "passed on, as x-request-id; name left out" },
+		{ "AGENTSHIM_FORWARD_HEADERS", "a,b,c,d,e,f,g,h,i,j",
+		  "AGENTSHIM_FORWARD_HEADERS: name 9: found \"i\", expected at most 8 names; from this "
+		  "on each; name left out" },
+		{ "AGENTSHIM_FAILURE_STATUS", "5xx,600",
+		  "AGENTSHIM_FAILURE_STATUS: status 2: found \"600\", expected none, 503, 5xx or "
+		  "500-599; status left out" },
+		{ "AGENTSHIM_REWRITE", "maybe",
+		  "AGENTSHIM_REWRITE: found \"maybe\", expected on or off; on stands" },
+		{ "AGENTSHIM_TRACE", "info",
+		  "AGENTSHIM_TRACE: found \"info\", expected on or off; on stands" },
+		{ "OTEL_SDK_DISABLED", "1",
+		  "OTEL_SDK_DISABLED: found \"1\", expected true or false; false stands" },
+		{ "OTEL_PROPAGATORS", "xray,b3,ottrace",
+		  "OTEL_PROPAGATORS: found \"xray\", \"ottrace\", expected tracecontext, baggage, b3, "
+		  "b3multi, jaeger, xtraceid or none alone; left out" },
+		{ "OTEL_PROPAGATORS", "1234567890123456789012345678901,xray",
+		  "OTEL_PROPAGATORS: found \"123456789012345678901234567890...\", ..., expected "
+		  "tracecontext, baggage, b3, b3multi, jaeger, xtraceid or none alone; left out" },
+		{ "OTEL_TRACES_SAMPLER", "1234567890123456789012345678901",
+		  "OTEL_TRACES_SAMPLER: found \"123456789012345678901234567890...\", expected "
+		  "[parentbased_]always_on, always_off or traceidratio; the default stands" },
 		{ "AGENTSHIM_RULES", "db mode=off; pay timeout=5 parsecs",
 		  "AGENTSHIM_RULES: rule 2: timeout: found \"5\", expected a duration from 1ms to "
 		  "24h, such as 1m30s; rule left out" },
@@ -361,7 +392,8 @@ static void empty_and_blank_values_count_as_unset(void **state)
 	static const char *const names[] = {
 		"MODE", "MAX_REQUESTS", "INTERVAL", "TIMEOUT", "CONSECUTIVE_FAILURES", "PATIENCE",
 		"PROBE_TIMEOUT", "ERRNO", "PEERS", "RULES", "SERVICE", "DIR", "LOG", "LOG_LEVEL",
-		"DISABLE", "SPAN_RECORDS",
+		"DISABLE", "FAILURE_STATUS", "TRACE", "REWRITE", "FORWARD_HEADERS", "EGRESS",
+		"SPAN_RECORDS",
 	};
 
 	(void) state;
@@ -377,6 +409,22 @@ static void empty_and_blank_values_count_as_unset(void **state)
 	}
 }
 
+static void empty_variables_of_opentelemetry_count_as_unset(void **state)
+{
+	static const char *const blank[] = { "", " \t" };
+
+	(void) state;
+	for (size_t i = 0; i < 2; i++) {
+		READ("OTEL_PROPAGATORS", blank[i], "OTEL_TRACES_SAMPLER", blank[i],
+		     "OTEL_TRACES_SAMPLER_ARG", blank[i], "OTEL_SDK_DISABLED", blank[i],
+		     "OTEL_SERVICE_NAME", blank[i]);
+		assert_int_equal(config.n_problems, 0);
+		assert_true(config.trace);
+		assert_int_equal(config.propagators.n, 3);
+		assert_true(config.sampler.parent_based && config.sampler.threshold == 0);
+	}
+}
+
 static void the_switch_has_four_words_either_way(void **state)
 {
 	static const char *const yes[] = { "1", "true", "yes", "on", "TRUE", " On " };
@@ -384,14 +432,211 @@ static void the_switch_has_four_words_either_way(void **state)
 
 	(void) state;
 	for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
-		READ("AGENTSHIM_DISABLE", yes[i]);
-		assert_true(config.disabled);
+		READ("AGENTSHIM_DISABLE", yes[i], "AGENTSHIM_TRACE", yes[i], "AGENTSHIM_REWRITE",
+		     yes[i]);
+		assert_true(config.disabled && config.trace && config.rewrite);
 		assert_int_equal(config.n_problems, 0);
 	}
 	for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++) {
-		READ("AGENTSHIM_DISABLE", no[i]);
-		assert_false(config.disabled);
+		READ("AGENTSHIM_DISABLE", no[i], "AGENTSHIM_TRACE", no[i], "AGENTSHIM_REWRITE",
+		     no[i]);
+		assert_false(config.disabled || config.trace || config.rewrite);
 		assert_int_equal(config.n_problems, 0);
+	}
+}
+
+static void opentelemetry_is_switched_off_by_true_alone(void **state)
+{
+	static const struct {
+		const char *value;
+		bool trace;
+		unsigned problems;
+	} rows[] = {
+		{ "true", false, 0 }, { "TRUE", false, 0 }, { " True ", false, 0 },
+		{ "false", true, 0 }, { "False", true, 0 }, { "1", true, 1 },
+		{ "yes", true, 1 },   { "on", true, 1 },
+	};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		print_message("# %s\n", rows[i].value);
+		READ("OTEL_SDK_DISABLED", rows[i].value);
+		assert_int_equal(config.trace, rows[i].trace);
+		assert_int_equal(config.n_problems, rows[i].problems);
+		assert_false(config.disabled);
+	}
+	READ("OTEL_SDK_DISABLED", "true", "AGENTSHIM_TRACE", "on");
+	assert_false(config.trace);
+	READ("OTEL_SDK_DISABLED", "false", "AGENTSHIM_TRACE", "off");
+	assert_false(config.trace);
+}
+
+static void formats_and_sampler_are_opentelemetry_s(void **state)
+{
+	(void) state;
+	READ("OTEL_PROPAGATORS", "b3, tracecontext ", "OTEL_TRACES_SAMPLER",
+	     "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0.25");
+	assert_int_equal(config.n_problems, 0);
+	assert_int_equal(config.propagators.n, 2);
+	assert_int_equal(config.propagators.list[0], PROPAGATE_B3);
+	assert_int_equal(config.propagators.list[1], PROPAGATE_TRACECONTEXT);
+	assert_true(config.sampler.parent_based);
+	assert_true(config.sampler.threshold == SAMPLER_NEVER / 4 * 3);
+
+	READ("OTEL_PROPAGATORS", "none", "OTEL_TRACES_SAMPLER", "always_off");
+	assert_int_equal(config.n_problems, 0);
+	assert_int_equal(config.propagators.n, 0);
+	assert_true(config.sampler.threshold == SAMPLER_NEVER);
+
+	READ("OTEL_TRACES_SAMPLER", "traceidratio", "OTEL_TRACES_SAMPLER_ARG", "half");
+	assert_int_equal(config.n_problems, 1);
+	assert_string_equal(config.problems[0], "OTEL_TRACES_SAMPLER_ARG: found \"half\", expected "
+			    "a number from 0 to 1; 1 stands");
+	assert_true(config.sampler.threshold == 0 && !config.sampler.parent_based);
+}
+
+static const struct {
+	const char *value;
+	const char *failures, *others;
+	unsigned problems;
+} status_rows[] = {
+	{ NULL, "500 501 502 503 504 599", "100 200 404 429 499 600 99 0 1000", 0 },
+	{ "5xx", "500 599", "200 499 600", 0 },
+	{ "5XX", "500 599", "200 499", 0 },
+	{ "502,503,504", "502 503 504", "500 501 505 599", 0 },
+	{ "5xx,!501", "500 502", "501", 0 },
+	{ "!501,5xx", "500 502", "501", 0 },
+	{ "!501", "500 502 599", "501 404", 0 },
+	{ "! 501 , 404", "404", "500 501", 0 },
+	{ "500-503", "500 503", "504 499", 0 },
+	{ "500 - 503, 4xx", "500 503 400 429 499", "504 399", 0 },
+	{ "100-599", "100 429 599", "99 600", 0 },
+	{ "1xx", "100 199", "200", 0 },
+	{ "none", "", "500 503 100 599", 0 },
+	{ "4xx,!500-599", "404", "500 503", 0 },
+	/* a bad entry is left out; nothing but these leaves the default */
+	{ "503,600", "503", "500", 1 },
+	{ "600", "500 599", "404", 1 },
+	{ "6xx,0xx", "500", "404", 2 },
+	{ "5x,5xxx,50x,xx", "500", "404", 4 },
+	{ "99,1000,0500", "500", "404", 3 },
+	{ "503-500", "500 599", "404", 1 },
+	{ "500-,-500,500-5xx,500-600", "500 599", "404", 4 },
+	{ "-5,!,!!501,none,503", "503", "500", 4 },
+};
+
+static void assert_statuses(const char *list, bool failure)
+{
+	int length;
+	unsigned status;
+
+	for (; sscanf(list, "%u%n", &status, &length) == 1; list += length)
+		assert_int_equal(config_failure_status(&config, status), failure);
+}
+
+static void statuses_are_failures_by_list_class_and_range(void **state)
+{
+	(void) state;
+	for (size_t i = 0; i < sizeof(status_rows) / sizeof(status_rows[0]); i++) {
+		print_message("# %s\n", status_rows[i].value ? status_rows[i].value : "unset");
+		if (status_rows[i].value)
+			READ("AGENTSHIM_FAILURE_STATUS", status_rows[i].value);
+		else
+			READ();
+		assert_int_equal(config.n_problems, status_rows[i].problems);
+		assert_statuses(status_rows[i].failures, true);
+		assert_statuses(status_rows[i].others, false);
+	}
+}
+
+/* Forwarded names, as they are kept; then those that are refused. */
+static const struct {
+	const char *value, *kept;
+	unsigned problems;
+} header_rows[] = {
+	{ "x-request-id", "x-request-id", 0 },
+	{ "X-Request-ID, X-Tenant", "x-request-id x-tenant", 0 },
+	{ ",x-a,,x-b,", "x-a x-b", 0 },
+	{ "x-a,X-A,x-b", "x-a x-b", 0 },
+	{ "a,b,c,d,e,f,g,h", "a b c d e f g h", 0 },
+	{ "a,b,c,d,e,f,g,h,i", "a b c d e f g h", 1 },
+	{ "!#$%&'*+-.^_`|~09", "!#$%&'*+-.^_`|~09", 0 },
+	{ "x23456789012345678901234567890123456789012345-7",
+	  "x23456789012345678901234567890123456789012345-7", 0 },
+	{ "x23456789012345678901234567890123456789012345-78,y", "y", 1 },
+	{ "x a,x:,x\x7f,\xc3\xb6,(x),y", "y", 5 },
+	{ "x-b3,x-trace-id2,hosts,tea,contents,x-cookie,b3x,authorization2",
+	  "x-b3 x-trace-id2 hosts tea contents x-cookie b3x authorization2", 0 },
+};
+
+static const char *const refused_headers[] = {
+	"traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "X-B3-Sampled", "uber-trace-id",
+	"x-trace-id", "Connection", "keep-alive", "proxy-connection", "proxy-authorization", "TE",
+	"trailer", "upgrade", "expect", "Host", "http2-settings", "transfer-encoding",
+	"content-length", "content-type", "content-encoding", "authorization", "cookie", "Set-Cookie",
+	"www-authenticate", "proxy-authenticate",
+};
+
+static const char *forwarded(void)
+{
+	static char names[HTTP1_EXTRA_MAX * HTTP1_NAME_SIZE];
+	struct text t = text_in(names, sizeof(names));
+
+	assert_true(config.forward.n <= HTTP1_EXTRA_MAX);
+	for (size_t i = 0; i < config.forward.n; i++) {
+		text_add(&t, i > 0 ? " " : "");
+		text_add(&t, config.forward.names[i]);
+	}
+	return names;
+}
+
+static void headers_to_forward_are_names_of_the_user_s_own(void **state)
+{
+	(void) state;
+	for (size_t i = 0; i < sizeof(header_rows) / sizeof(header_rows[0]); i++) {
+		print_message("# %s\n", header_rows[i].kept);
+		READ("AGENTSHIM_FORWARD_HEADERS", header_rows[i].value);
+		assert_int_equal(config.n_problems, header_rows[i].problems);
+		assert_string_equal(forwarded(), header_rows[i].kept);
+	}
+	for (size_t i = 0; i < sizeof(refused_headers) / sizeof(refused_headers[0]); i++) {
+		char list[100];
+
+		print_message("# %s\n", refused_headers[i]);
+		(void) snprintf(list, sizeof(list), "a,%s,b", refused_headers[i]);
+		READ("AGENTSHIM_FORWARD_HEADERS", list);
+		assert_int_equal(config.n_problems, 1);
+		assert_string_equal(forwarded(), "a b");
+	}
+}
+
+static void contexts_go_to_whom_the_list_lets_have_them(void **state)
+{
+	static const struct {
+		const char *value, *peer;
+		bool allowed;
+		unsigned problems;
+	} rows[] = {
+		{ "", "example.com 93.184.216.34 443", true, 0 },
+		{ "private", "example.com 93.184.216.34 443", false, 0 },
+		{ "private, *.example.com", "api.example.com 93.184.216.34 443", true, 0 },
+		{ "private", "db 10.0.0.1 5432", true, 0 },
+		{ "!private", "db 10.0.0.1 5432", false, 0 },
+		{ "*,!db:5432", "db 10.0.0.1 5432", false, 0 },
+		{ "db:0,private", "example.com 93.184.216.34 443", false, 1 },
+		{ "db:0", "db 10.0.0.1 5432", false, 1 },
+		{ "db:0,!x", "db 10.0.0.1 5432", true, 1 },
+	};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const struct config_peer peer = peer_of(rows[i].peer);
+
+		print_message("# \"%s\" for %s\n", rows[i].value, rows[i].peer);
+		READ("AGENTSHIM_PEERS", "pay,!x", "AGENTSHIM_EGRESS", rows[i].value);
+		assert_int_equal(config_egress_allows(&config, &peer), rows[i].allowed);
+		assert_int_equal(config.n_problems, rows[i].problems);
+		assert_int_equal(config.n_peers, 2);
 	}
 }
 
@@ -689,7 +934,9 @@ static void values_as_long_as_the_kernel_allows_are_walked_once(void **state)
 	static char value[128 * 1024];
 	static const char *const names[] = {
 		"AGENTSHIM_TIMEOUT", "AGENTSHIM_PEERS", "AGENTSHIM_RULES", "AGENTSHIM_LOG",
-		"AGENTSHIM_SERVICE", "AGENTSHIM_DISABLE",
+		"AGENTSHIM_SERVICE", "AGENTSHIM_DISABLE", "AGENTSHIM_FAILURE_STATUS",
+		"AGENTSHIM_FORWARD_HEADERS", "AGENTSHIM_EGRESS", "OTEL_PROPAGATORS",
+		"OTEL_TRACES_SAMPLER", "OTEL_SDK_DISABLED",
 	};
 
 	(void) state;
@@ -735,7 +982,11 @@ static bool line_has(const char *text, const char *start, const char *word)
 static void the_documentation_names_every_key_default_and_errno(void **state)
 {
 	static const char *const others[] = {
-		"DISABLE", "PEERS", "RULES", "SERVICE", "DIR", "LOG", "LOG_LEVEL", "SPAN_RECORDS",
+		"AGENTSHIM_DISABLE", "AGENTSHIM_PEERS", "AGENTSHIM_RULES", "AGENTSHIM_SERVICE",
+		"AGENTSHIM_DIR", "AGENTSHIM_LOG", "AGENTSHIM_LOG_LEVEL", "AGENTSHIM_FAILURE_STATUS",
+		"AGENTSHIM_TRACE", "AGENTSHIM_REWRITE", "AGENTSHIM_FORWARD_HEADERS",
+		"AGENTSHIM_EGRESS", "OTEL_SDK_DISABLED", "OTEL_PROPAGATORS", "OTEL_TRACES_SAMPLER",
+		"OTEL_TRACES_SAMPLER_ARG", "AGENTSHIM_SPAN_RECORDS",
 	};
 	static char text[32768], path[4096];
 	const char *root = getenv("SOURCE_ROOT"); /* meson sets it */
@@ -767,7 +1018,7 @@ static void the_documentation_names_every_key_default_and_errno(void **state)
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		char start[80];
 
-		(void) snprintf(start, sizeof(start), "\n| `AGENTSHIM_%s` | ", others[i]);
+		(void) snprintf(start, sizeof(start), "\n| `%s` | ", others[i]);
 		assert_non_null(strstr(text, start));
 	}
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -775,7 +1026,19 @@ static void the_documentation_names_every_key_default_and_errno(void **state)
 			assert_non_null(strstr(text, good[i].value));
 	}
 
+	for (size_t i = 0; i < sizeof(refused_headers) / sizeof(refused_headers[0]); i++) {
+		char name[40];
+
+		(void) snprintf(name, sizeof(name), "`%.2s", refused_headers[i]);
+		assert_non_null(strcasestr(text, name)); /* itself, or a family such as `proxy-*` */
+	}
+
 	/* The examples read without a complaint, the mistakes with those that are printed. */
+	READ("AGENTSHIM_EGRESS", "private,*.example.com,!10.9.0.0/16", "AGENTSHIM_FAILURE_STATUS",
+	     "5xx,!501", "AGENTSHIM_FORWARD_HEADERS", "x-request-id,x-tenant", "OTEL_PROPAGATORS",
+	     "b3,tracecontext", "OTEL_TRACES_SAMPLER", "parentbased_traceidratio",
+	     "OTEL_TRACES_SAMPLER_ARG", "0.1");
+	assert_int_equal(config.n_problems, 0);
 	READ("AGENTSHIM_RULES", "payments:443 timeout=5s consecutive_failures=3; *.local mode=off; "
 	     "*:443 patience=3s", "AGENTSHIM_PEERS", "*,!db:5432,!10.0.0.0/8,db-?:5432,10.0.*");
 	assert_int_equal(config.n_problems, 0);
@@ -800,7 +1063,13 @@ int main(void)
 		cmocka_unit_test(more_problems_than_fit_are_counted),
 		cmocka_unit_test(settings_of_the_process_are_read),
 		cmocka_unit_test(empty_and_blank_values_count_as_unset),
+		cmocka_unit_test(empty_variables_of_opentelemetry_count_as_unset),
 		cmocka_unit_test(the_switch_has_four_words_either_way),
+		cmocka_unit_test(opentelemetry_is_switched_off_by_true_alone),
+		cmocka_unit_test(formats_and_sampler_are_opentelemetry_s),
+		cmocka_unit_test(statuses_are_failures_by_list_class_and_range),
+		cmocka_unit_test(headers_to_forward_are_names_of_the_user_s_own),
+		cmocka_unit_test(contexts_go_to_whom_the_list_lets_have_them),
 		cmocka_unit_test(paths_have_a_limit_and_names_are_cut),
 		cmocka_unit_test(the_probe_waits_as_long_as_the_timeout_unless_told),
 		cmocka_unit_test(the_first_rule_that_gives_a_key_wins_then_the_environment),
