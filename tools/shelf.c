@@ -22,6 +22,7 @@
 #define PREFIX     "agentshim-"
 #define STATE_ENDS STATE_FILE("state")
 #define RING_ENDS  STATE_FILE("ring")
+#define SPANS_ENDS STATE_FILE("spans")
 
 static const char magic[8] = { 'a', 'g', 'n', 't', 's', 'h', 'i', 'm' };
 
@@ -29,7 +30,29 @@ static const char magic[8] = { 'a', 'g', 'n', 't', 's', 'h', 'i', 'm' };
 struct expected {
 	uid_t uid;
 	enum segment_kind kind;
-	size_t body_size;
+	size_t least, most; /* of the body */
+};
+
+static struct expected expect(uid_t uid, enum segment_kind kind)
+{
+	switch (kind) {
+	case SEGMENT_STATE:
+		return (struct expected) { uid, kind, sizeof(struct state), sizeof(struct state) };
+	case SEGMENT_RING:
+		return (struct expected) { uid, kind, ring_file_size(RING_EVENTS),
+					   ring_file_size(RING_EVENTS) };
+	case SEGMENT_SPANS:
+		break;
+	}
+	return (struct expected) { uid, kind, ring_file_size(RING_RECORDS_MIN),
+				   ring_file_size(RING_RECORDS_MAX) };
+}
+
+/* What of each service somebody wants to see. */
+struct wish {
+	const struct shelf_filter *filter;
+	bool state;
+	size_t max_events;
 };
 
 static void skip(struct shelf *s, const char *dir, const char *name, const char *reason)
@@ -98,17 +121,19 @@ static const char *check_stat(const struct stat *st, const struct expected *want
 		return "belongs to another user than its directory";
 	if ((st->st_mode & 022) != 0)
 		return "can be written by others than its owner";
-	if (st->st_size != (off_t) (SEGMENT_BODY_OFFSET + want->body_size))
+	if (st->st_size < (off_t) (SEGMENT_BODY_OFFSET + want->least) ||
+	    st->st_size > (off_t) (SEGMENT_BODY_OFFSET + want->most))
 		return "has another size than a file of this version";
 	return NULL;
 }
 
-static const char *check_header(struct segment_header *h, const struct expected *want)
+static const char *check_header(struct segment_header *h, const struct expected *want,
+				off_t size)
 {
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0)
 		return "is not a file of agentshim";
 	if (h->layout != STATE_LAYOUT || h->kind != (uint32_t) want->kind ||
-	    h->size != SEGMENT_BODY_OFFSET + want->body_size)
+	    h->size != (uint64_t) size)
 		return "is not a file of this version of agentshim";
 	tame(h->service, sizeof(h->service));
 	tame(h->creator, sizeof(h->creator));
@@ -133,7 +158,7 @@ static int open_checked(int dirfd, const char *name, int flags, const struct exp
 	*ret_reason = fstat(fd, &st) < 0 ? strerror(errno) : check_stat(&st, want);
 	if (*ret_reason == NULL)
 		*ret_reason = copy(fd, ret_header, sizeof(*ret_header), 0)
-				      ? check_header(ret_header, want)
+				      ? check_header(ret_header, want, st.st_size)
 				      : "ends too early";
 	if (*ret_reason == NULL)
 		return fd;
@@ -188,23 +213,24 @@ static void name_user(uid_t uid, char ret_user[SHELF_USER_SIZE])
 
 /* ---- one service ---- */
 
-static void ring_name(const struct shelf_service *s, char buf[NAME_MAX + 1])
+static void ring_name(const struct shelf_service *s, enum segment_kind kind,
+		      char buf[NAME_MAX + 1])
 {
 	(void) snprintf(buf, NAME_MAX + 1, "%.*s%s", NAME_MAX - (int) sizeof(STATE_ENDS), s->stem,
-			RING_ENDS);
+			kind == SEGMENT_SPANS ? SPANS_ENDS : RING_ENDS);
 }
 
 /* A service without a readable ring has no events; that is no reason to hide its breakers. */
 static void read_events(struct shelf *shelf, struct shelf_service *s, int dirfd, const char *dir,
 			size_t max)
 {
-	const size_t size = ring_file_size(RING_EVENTS);
-	const struct expected want = { s->uid, SEGMENT_RING, size };
+	const struct expected want = expect(s->uid, SEGMENT_RING);
+	const size_t size = want.most;
 	struct segment_header header;
 	char name[NAME_MAX + 1];
 	const char *reason;
 
-	ring_name(s, name);
+	ring_name(s, SEGMENT_RING, name);
 
 	const int fd = open_checked(dirfd, name, O_RDONLY, &want, &header, &reason);
 
@@ -246,10 +272,28 @@ static void add_service(struct shelf *shelf, const struct shelf_service *s)
 	shelf->services[shelf->n_services++] = *s;
 }
 
-static void read_service(struct shelf *shelf, int dirfd, const char *dir, uid_t uid,
-			 const char *file, const struct shelf_filter *filter, size_t max_events)
+/* Copies what was wished for; false when there is less in the file than it says. */
+static bool fill_service(struct shelf *shelf, struct shelf_service *s, int fd, int dirfd,
+			 const char *dir, const struct wish *wish)
 {
-	const struct expected want = { uid, SEGMENT_STATE, sizeof(struct state) };
+	if (wish->state) {
+		s->state = take(1, sizeof(*s->state));
+		if (!copy(fd, s->state, sizeof(*s->state), SEGMENT_BODY_OFFSET)) {
+			free(s->state);
+			return false;
+		}
+	}
+	s->timed = of_this_time(&s->header);
+	name_user(s->uid, s->user);
+	if (wish->max_events > 0)
+		read_events(shelf, s, dirfd, dir, wish->max_events);
+	return true;
+}
+
+static void read_service(struct shelf *shelf, int dirfd, const char *dir, uid_t uid,
+			 const char *file, const struct wish *wish)
+{
+	const struct expected want = expect(uid, SEGMENT_STATE);
 	struct shelf_service s = { .uid = uid };
 	const char *reason = "has a name that we never give";
 	const int fd = plain(file)
@@ -264,18 +308,11 @@ static void read_service(struct shelf *shelf, int dirfd, const char *dir, uid_t 
 	(void) snprintf(s.name, sizeof(s.name), "%s", s.header.service);
 	(void) snprintf(s.stem, sizeof(s.stem), "%.*s",
 			(int) (strlen(file) - strlen(STATE_ENDS)), file);
-	if (wanted(&s, filter)) {
-		s.state = take(1, sizeof(*s.state));
-		if (copy(fd, s.state, sizeof(*s.state), SEGMENT_BODY_OFFSET)) {
-			s.timed = of_this_time(&s.header);
-			name_user(uid, s.user);
-			if (max_events > 0)
-				read_events(shelf, &s, dirfd, dir, max_events);
+	if (wanted(&s, wish->filter)) {
+		if (fill_service(shelf, &s, fd, dirfd, dir, wish))
 			add_service(shelf, &s);
-		} else {
-			free(s.state);
+		else
 			skip(shelf, dir, file, "ends too early");
-		}
 	}
 	(void) close(fd);
 }
@@ -313,7 +350,7 @@ static int open_dir(struct shelf *shelf, const char *path, const uid_t *uid, uid
 }
 
 static void read_dir(struct shelf *shelf, const char *path, const uid_t *owner,
-		     const struct shelf_filter *filter, size_t max_events)
+		     const struct wish *wish)
 {
 	uid_t uid;
 	const int fd = open_dir(shelf, path, owner, &uid);
@@ -328,15 +365,13 @@ static void read_dir(struct shelf *shelf, const char *path, const uid_t *owner,
 	while ((entry = readdir(d)) != NULL && shelf->n_services < SHELF_SERVICES_MAX &&
 	       shelf->n_skipped < SHELF_SERVICES_MAX) {
 		if (ends_with(entry->d_name, STATE_ENDS))
-			read_service(shelf, dirfd(d), path, uid, entry->d_name, filter,
-				     max_events);
+			read_service(shelf, dirfd(d), path, uid, entry->d_name, wish);
 	}
 	(void) closedir(d);
 }
 
 /* Root sees everybody's: /dev/shm/agentshim-UID, each believed only if UID owns it. */
-static void read_all_users(struct shelf *shelf, const struct shelf_filter *filter,
-			   size_t max_events)
+static void read_all_users(struct shelf *shelf, const struct wish *wish)
 {
 	DIR *const d = opendir(SHM);
 	const struct dirent *entry;
@@ -356,7 +391,7 @@ static void read_all_users(struct shelf *shelf, const struct shelf_filter *filte
 		if (*digits < '0' || *digits > '9' || *end != '\0' || number != uid)
 			continue;
 		(void) snprintf(path, sizeof(path), SHM "/%s", entry->d_name);
-		read_dir(shelf, path, &uid, filter, max_events);
+		read_dir(shelf, path, &uid, wish);
 	}
 	(void) closedir(d);
 }
@@ -387,27 +422,41 @@ static const char *dir_of_environment(void)
 	return NULL;
 }
 
-void shelf_read(struct shelf *ret, const char *dir, const struct shelf_filter *filter,
-		size_t max_events)
+static void read_shelf(struct shelf *ret, const char *dir, const struct wish *wish)
 {
 	*ret = (struct shelf) { .n_services = 0 };
 	if (dir == NULL)
 		dir = dir_of_environment();
 	if (dir != NULL && *dir != '\0') {
 		(void) snprintf(ret->looked_in, sizeof(ret->looked_in), "%s", dir);
-		read_dir(ret, dir, NULL, filter, max_events);
+		read_dir(ret, dir, NULL, wish);
 	} else if (geteuid() == 0) {
 		(void) snprintf(ret->looked_in, sizeof(ret->looked_in), SHM "/" PREFIX "*");
-		read_all_users(ret, filter, max_events);
+		read_all_users(ret, wish);
 	} else {
 		const uid_t uid = geteuid();
 
 		(void) snprintf(ret->looked_in, sizeof(ret->looked_in), SHM "/" PREFIX "%u",
 				(unsigned) uid);
-		read_dir(ret, ret->looked_in, &uid, filter, max_events);
+		read_dir(ret, ret->looked_in, &uid, wish);
 	}
 	if (ret->n_services > 1)
 		qsort(ret->services, ret->n_services, sizeof(*ret->services), by_name);
+}
+
+void shelf_read(struct shelf *ret, const char *dir, const struct shelf_filter *filter,
+		size_t max_events)
+{
+	const struct wish wish = { filter, true, max_events };
+
+	read_shelf(ret, dir, &wish);
+}
+
+void shelf_list(struct shelf *ret, const char *dir, const struct shelf_filter *filter)
+{
+	const struct wish wish = { filter, false, 0 };
+
+	read_shelf(ret, dir, &wish);
 }
 
 void shelf_drop(struct shelf *s)
@@ -427,8 +476,115 @@ bool shelf_matches(const struct shelf_service *s, const char *name)
 	       strcmp(s->path, name) == 0;
 }
 
+bool shelf_has_all(const struct shelf *s, const struct shelf_filter *filter)
+{
+	bool all = true;
+
+	for (size_t i = 0; i < filter->n; i++) {
+		size_t k = 0;
+
+		while (k < s->n_services && !shelf_matches(&s->services[k], filter->names[i]))
+			k++;
+		if (k == s->n_services)
+			complain("no service is called %s in %s", filter->names[i], s->looked_in);
+		all &= k < s->n_services;
+	}
+	return all;
+}
+
+void shelf_complain(const struct shelf *s)
+{
+	for (size_t i = 0; i < s->n_skipped; i++)
+		complain("%s: skipped: %s", s->skipped[i].path, s->skipped[i].reason);
+}
+
+/* ---- following ---- */
+
+/* The directory of a service's files, looked at anew; -1 when it is not to be believed. */
+static int open_dir_of(const struct shelf_service *s, const char **ret_file)
+{
+	const size_t length = strlen(s->path) - strlen(s->stem) - strlen(STATE_ENDS);
+	struct shelf none = { .n_services = 0 };
+	char dir[PATH_MAX];
+	uid_t uid;
+
+	(void) snprintf(dir, sizeof(dir), "%.*s", (int) length, s->path);
+
+	const int fd = open_dir(&none, dir, &s->uid, &uid);
+
+	shelf_drop(&none);
+	*ret_file = s->path + length;
+	return fd;
+}
+
+static bool copy_tap(void *arg, void *to, size_t size, size_t offset)
+{
+	const struct shelf_tap *const tap = arg;
+
+	return copy(tap->fd, to, size, (off_t) (SEGMENT_BODY_OFFSET + offset));
+}
+
+int shelf_tap_open(const struct shelf_service *s, enum segment_kind kind, bool from_now,
+		   struct shelf_tap *ret, const char **ret_reason)
+{
+	const struct expected want = expect(s->uid, kind);
+	struct segment_header header;
+	char name[NAME_MAX + 1];
+	const char *file;
+	struct stat st;
+	const int dirfd = open_dir_of(s, &file);
+
+	*ret = (struct shelf_tap) { .fd = -1 };
+	*ret_reason = "its directory has changed";
+	if (dirfd < 0)
+		return -EINVAL;
+	ring_name(s, kind, name);
+	ret->fd = open_checked(dirfd, name, O_RDONLY, &want, &header, ret_reason);
+	(void) close(dirfd);
+	if (ret->fd < 0)
+		return -EINVAL;
+	*ret_reason = "is not a ring of this version of agentshim";
+	if (fstat(ret->fd, &st) == 0) {
+		ret->dev = st.st_dev;
+		ret->ino = st.st_ino;
+		ret->records = ring_follow_begin(copy_tap, ret,
+						 (size_t) st.st_size - SEGMENT_BODY_OFFSET);
+	}
+	if (ret->records != 0 &&
+	    (!from_now || ring_follow_end(copy_tap, ret, ret->records, &ret->cursor)))
+		return 0;
+	shelf_tap_close(ret);
+	return -EINVAL;
+}
+
+size_t shelf_tap_read(struct shelf_tap *tap, struct event *events, size_t max)
+{
+	return ring_follow(copy_tap, tap, tap->records, &tap->cursor, events, max, &tap->lost);
+}
+
+bool shelf_tap_replaced(const struct shelf_tap *tap, const struct shelf_service *s,
+			enum segment_kind kind)
+{
+	char name[NAME_MAX + 1], path[PATH_MAX];
+	struct stat st;
+
+	ring_name(s, kind, name);
+	(void) snprintf(path, sizeof(path), "%.*s%s",
+			(int) (strlen(s->path) - strlen(s->stem) - strlen(STATE_ENDS)), s->path,
+			name);
+	return lstat(path, &st) == 0 && (st.st_ino != tap->ino || st.st_dev != tap->dev);
+}
+
+void shelf_tap_close(struct shelf_tap *tap)
+{
+	if (tap->fd >= 0)
+		(void) close(tap->fd);
+	tap->fd = -1;
+}
+
 /* ---- writing ---- */
 
+/* For files of which there is one size. */
 static void *map_checked(int dirfd, const char *name, const struct expected *want,
 			 const char **ret_reason)
 {
@@ -438,8 +594,8 @@ static void *map_checked(int dirfd, const char *name, const struct expected *wan
 	if (fd < 0)
 		return NULL;
 
-	void *const map = mmap(NULL, SEGMENT_BODY_OFFSET + want->body_size,
-			       PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *const map = mmap(NULL, SEGMENT_BODY_OFFSET + want->most, PROT_READ | PROT_WRITE,
+			       MAP_SHARED, fd, 0);
 
 	if (map == MAP_FAILED)
 		*ret_reason = strerror(errno);
@@ -450,21 +606,13 @@ static void *map_checked(int dirfd, const char *name, const struct expected *wan
 int shelf_map(const struct shelf_service *s, struct segment_header **ret_header,
 	      struct state **ret_state, struct rings *ret_events, char *ret_reason)
 {
-	const struct expected state = { s->uid, SEGMENT_STATE, sizeof(struct state) };
-	const struct expected ring = { s->uid, SEGMENT_RING, ring_file_size(RING_EVENTS) };
-	const size_t dir_length = strlen(s->path) - strlen(s->stem) - strlen(STATE_ENDS);
-	struct shelf none = { .n_services = 0 };
-	char dir[PATH_MAX], name[NAME_MAX + 1];
-	const char *reason = "its directory has changed";
-	uid_t uid;
+	const struct expected state = expect(s->uid, SEGMENT_STATE);
+	const struct expected ring = expect(s->uid, SEGMENT_RING);
+	const char *reason = "its directory has changed", *file;
+	char name[NAME_MAX + 1];
+	const int dirfd = open_dir_of(s, &file);
+	char *const header = dirfd >= 0 ? map_checked(dirfd, file, &state, &reason) : NULL;
 
-	(void) snprintf(dir, sizeof(dir), "%.*s", (int) dir_length, s->path);
-
-	const int dirfd = open_dir(&none, dir, &s->uid, &uid);
-	char *const header = dirfd >= 0 ? map_checked(dirfd, s->path + dir_length, &state, &reason)
-					: NULL;
-
-	shelf_drop(&none);
 	if (header == NULL) {
 		(void) snprintf(ret_reason, SEGMENT_REASON_SIZE, "%.*s", SEGMENT_REASON_SIZE - 1,
 				reason);
@@ -472,7 +620,7 @@ int shelf_map(const struct shelf_service *s, struct segment_header **ret_header,
 			(void) close(dirfd);
 		return -EINVAL;
 	}
-	ring_name(s, name);
+	ring_name(s, SEGMENT_RING, name);
 
 	char *const records = map_checked(dirfd, name, &ring, &reason);
 
@@ -480,7 +628,7 @@ int shelf_map(const struct shelf_service *s, struct segment_header **ret_header,
 	*ret_header = (struct segment_header *) header;
 	*ret_state = (struct state *) (header + SEGMENT_BODY_OFFSET);
 	if (records == NULL ||
-	    !ring_open(records + SEGMENT_BODY_OFFSET, ring.body_size, ret_events))
+	    !ring_open(records + SEGMENT_BODY_OFFSET, ring.most, ret_events))
 		*ret_events = (struct rings) { NULL, 0 };
 	return 0;
 }

@@ -29,7 +29,7 @@ struct shelf_service {
 	uid_t uid;
 	struct segment_header header;  /* strings NUL-terminated */
 	bool timed;                    /* its instants are of this boot and time namespace */
-	struct state *state;           /* taken */
+	struct state *state;           /* taken; NULL after shelf_list() */
 	struct event *events;          /* taken; oldest first */
 	size_t n_events;
 	uint64_t events_lost;
@@ -62,10 +62,47 @@ struct shelf_filter {
  */
 void shelf_read(struct shelf *ret, const char *dir, const struct shelf_filter *filter,
 		size_t max_events);
+
+/* shelf_list - as shelf_read(), but who is there and no more */
+void shelf_list(struct shelf *ret, const char *dir, const struct shelf_filter *filter);
 void shelf_drop(struct shelf *s);
+
+/* shelf_has_all - is each name somebody's? Complains of those that are not. */
+bool shelf_has_all(const struct shelf *s, const struct shelf_filter *filter);
+
+/* shelf_complain - of each file that was skipped */
+void shelf_complain(const struct shelf *s);
 
 /* shelf_matches - does @name name this service? */
 bool shelf_matches(const struct shelf_service *s, const char *name);
+
+/* A file of rings that is read as it grows. */
+struct shelf_tap {
+	int fd;           /* -1: closed */
+	uint32_t records;
+	dev_t dev;
+	ino_t ino;
+	struct ring_cursor cursor;
+	uint64_t lost;    /* records that were gone before we came */
+};
+
+/*
+ * shelf_tap_open - open a service's events (SEGMENT_RING) or spans (SEGMENT_SPANS), checked
+ * @from_now:   leave out what is there already
+ * @ret_reason: set when there is nothing to read
+ * Returns 0 or -EINVAL.
+ */
+int shelf_tap_open(const struct shelf_service *s, enum segment_kind kind, bool from_now,
+		   struct shelf_tap *ret, const char **ret_reason);
+
+/* shelf_tap_read - see ring_follow() */
+size_t shelf_tap_read(struct shelf_tap *tap, struct event *events, size_t max);
+
+/* shelf_tap_replaced - has the file's name gone to another file? */
+bool shelf_tap_replaced(const struct shelf_tap *tap, const struct shelf_service *s,
+			enum segment_kind kind);
+
+void shelf_tap_close(struct shelf_tap *tap);
 
 /*
  * shelf_map - map a service's files for writing, checked anew

@@ -17,25 +17,6 @@
 #define REFRESH_MS  1000
 #define LINES_LEAST 5 /* a terminal that says it is smaller is not believed */
 
-static int not_found(const struct shelf *shelf, const struct shelf_filter *filter)
-{
-	int rc = TOOL_OK;
-
-	for (size_t i = 0; i < filter->n; i++) {
-		size_t k = 0;
-
-		while (k < shelf->n_services &&
-		       !shelf_matches(&shelf->services[k], filter->names[i]))
-			k++;
-		if (k == shelf->n_services) {
-			complain("no service is called %s in %s", filter->names[i],
-				 shelf->looked_in);
-			rc = TOOL_FAILED;
-		}
-	}
-	return rc;
-}
-
 static void print(FILE *f, const struct shelf *shelf, const struct status_options *o)
 {
 	if (o->json)
@@ -50,13 +31,13 @@ static int once(const struct shelf_filter *filter, const struct status_options *
 
 	shelf_read(&shelf, NULL, filter, EVENTS_MAX);
 
-	const int rc = not_found(&shelf, filter);
+	const int rc = shelf_has_all(&shelf, filter) ? TOOL_OK : TOOL_FAILED;
 
 	if (rc == TOOL_OK || shelf.n_services > 0 || o->json)
 		print(stdout, &shelf, o);
 	/* JSON says it by itself. */
-	for (size_t i = 0; !o->json && i < shelf.n_skipped; i++)
-		complain("%s: skipped: %s", shelf.skipped[i].path, shelf.skipped[i].reason);
+	if (!o->json)
+		shelf_complain(&shelf);
 	shelf_drop(&shelf);
 	return rc;
 }

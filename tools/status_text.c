@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/clock.h"
 #include "core/text.h"
@@ -14,7 +13,6 @@
 #define WIDTH      80
 #define PEER_WIDTH 23
 #define STACKS_MAX 3  /* of each service: a stack is long, and the latest tells most */
-#define SHORT_SIZE 16
 
 struct page {
 	FILE *f;
@@ -32,28 +30,6 @@ static bool is_full(struct page *p)
 	return true;
 }
 
-/* Characters, not bytes: what continues a UTF-8 sequence takes no column. */
-static size_t columns(const char *s)
-{
-	size_t n = 0;
-
-	for (; *s != '\0'; s++)
-		n += ((unsigned char) *s & 0xc0) != 0x80;
-	return n;
-}
-
-/* The byte at which column @n begins. */
-static size_t bytes_of(const char *s, size_t n)
-{
-	size_t at = 0;
-
-	for (; s[at] != '\0'; at++) {
-		if (((unsigned char) s[at] & 0xc0) != 0x80 && n-- == 0)
-			break;
-	}
-	return at;
-}
-
 /* One line, cut to the width. Everything from outside has been through text_add_shown(). */
 static void __attribute__((format(printf, 2, 3))) put(struct page *p, const char *format, ...)
 {
@@ -65,37 +41,10 @@ static void __attribute__((format(printf, 2, 3))) put(struct page *p, const char
 	va_start(args, format);
 	(void) vsnprintf(buf, sizeof(buf), format, args);
 	va_end(args);
-	if (columns(buf) > WIDTH)
-		(void) strcpy(buf + bytes_of(buf, WIDTH - 2), "..");
+	if (view_columns(buf) > WIDTH)
+		(void) strcpy(buf + view_bytes(buf, WIDTH - 2), "..");
 	(void) fprintf(p->f, "%s\n", buf);
 	p->used++;
-}
-
-static const char *shown(const char *s, size_t size, char *buf, size_t buf_size)
-{
-	struct text t = text_in(buf, buf_size);
-
-	text_add_shown(&t, s, size);
-	return buf;
-}
-
-/* At most five characters: "950ms", "27.1s", "12m", "3h", "400d". */
-static const char *short_time(uint64_t ns, char *buf)
-{
-	const uint64_t s = ns / NS_PER_S;
-
-	if (ns < NS_PER_S)
-		(void) snprintf(buf, SHORT_SIZE, "%ums", (unsigned) (ns / NS_PER_MS));
-	else if (s < 100)
-		(void) snprintf(buf, SHORT_SIZE, "%u.%us", (unsigned) s,
-				(unsigned) (ns / (NS_PER_S / 10) % 10));
-	else if (s < 100 * 60)
-		(void) snprintf(buf, SHORT_SIZE, "%um", (unsigned) (s / 60));
-	else if (s < 100 * 3600)
-		(void) snprintf(buf, SHORT_SIZE, "%uh", (unsigned) (s / 3600));
-	else
-		(void) snprintf(buf, SHORT_SIZE, "%ud", (unsigned) (s / 86400 % 10000));
-	return buf;
 }
 
 /* At most five characters: "99999", "100k", "9999M". */
@@ -111,9 +60,9 @@ static const char *short_count(uint64_t n, char *buf)
 		}
 	}
 	if (unit == 0)
-		(void) snprintf(buf, SHORT_SIZE, "%llu", (unsigned long long) n);
+		(void) snprintf(buf, VIEW_SHORT_SIZE, "%llu", (unsigned long long) n);
 	else
-		(void) snprintf(buf, SHORT_SIZE, "%llu%c", (unsigned long long) n, units[unit]);
+		(void) snprintf(buf, VIEW_SHORT_SIZE, "%llu%c", (unsigned long long) n, units[unit]);
 	return buf;
 }
 
@@ -143,10 +92,10 @@ static uint64_t in_a_row(const struct view *v)
 
 static void put_row(struct page *p, const struct shelf_service *s, const struct view *v)
 {
-	char ok[SHORT_SIZE], fail[SHORT_SIZE], excl[SHORT_SIZE], row[SHORT_SIZE];
-	char refused[SHORT_SIZE], since[SHORT_SIZE] = "-", retry[SHORT_SIZE] = "-";
+	char ok[VIEW_SHORT_SIZE], fail[VIEW_SHORT_SIZE], excl[VIEW_SHORT_SIZE], row[VIEW_SHORT_SIZE];
+	char refused[VIEW_SHORT_SIZE], since[VIEW_SHORT_SIZE] = "-", retry[VIEW_SHORT_SIZE] = "-";
 	const bool timed = s->timed && !p->o->timeless;
-	const bool narrow = columns(v->peer) <= PEER_WIDTH;
+	const bool narrow = view_columns(v->peer) <= PEER_WIDTH;
 	uint64_t ns;
 
 	if (!narrow)
@@ -154,9 +103,9 @@ static void put_row(struct page *p, const struct shelf_service *s, const struct 
 	if (is_full(p))
 		return;
 	if (timed)
-		(void) short_time(clock_since(v->since, p->now), since);
+		(void) view_short_time(clock_since(v->since, p->now), since);
 	if (timed && view_retry(v, p->now, &ns))
-		(void) short_time(ns, retry);
+		(void) view_short_time(ns, retry);
 	(void) fprintf(p->f, "  %-*s %s%-9s%s %5s %5s %5s %5s %7s %5s %5s\n", PEER_WIDTH,
 		       narrow ? v->peer : "", colour_of(p, v->state),
 		       breaker_state_name(v->state), p->o->colour ? "\x1b[0m" : "",
@@ -230,7 +179,7 @@ static void put_breakers(struct page *p, const struct shelf_service *s)
 /* How much of @s stands on a line: broken at a blank, if one comes late enough. */
 static size_t line_of(const char *s, size_t width)
 {
-	const size_t fits = bytes_of(s, width);
+	const size_t fits = view_bytes(s, width);
 	size_t n = fits;
 
 	if (s[fits] == '\0')
@@ -262,44 +211,6 @@ static void put_problems(struct page *p, const struct shelf_service *s)
 	free(problems);
 }
 
-static void wall_clock(uint64_t wall_ns, char *buf, size_t size, const char *format)
-{
-	const time_t t = (time_t) (wall_ns / NS_PER_S);
-	struct tm tm;
-
-	if (localtime_r(&t, &tm) == NULL || strftime(buf, size, format, &tm) == 0)
-		(void) snprintf(buf, size, "?");
-}
-
-static const char *describe(const struct event *e, char *buf, size_t size)
-{
-	char error[32], text[EVENT_TEXT_SIZE + 1];
-
-	(void) shown(e->text, sizeof(e->text), text, sizeof(text));
-	switch (e->kind) {
-	case EVENT_STATE_CHANGE:
-		(void) view_error(e->error_kind, e->error_code, error);
-		(void) snprintf(buf, size, "%s %s > %s, %s%s%s", text,
-				breaker_state_name((enum breaker_state) e->from),
-				breaker_state_name((enum breaker_state) e->to),
-				breaker_reason_name((enum breaker_reason) e->reason),
-				*error != '\0' ? ", " : "", error);
-		break;
-	case EVENT_CALL_REJECTED:
-		(void) snprintf(buf, size, "%s refused %llu%s", text, (unsigned long long) e->n,
-				e->mode == POLICY_OBSERVE ? " (only observed)" : "");
-		break;
-	case EVENT_MODE_CHANGED:
-		(void) snprintf(buf, size, "mode set to %s", *text != '\0' ? text : "its own");
-		break;
-	default: /* the rest say what they are and their text */
-		(void) snprintf(buf, size, "%s %s", text,
-				event_kind_name((enum event_kind) e->kind));
-		break;
-	}
-	return buf;
-}
-
 /* Problems have lines of their own, and stacks theirs. */
 static bool in_list(const struct event *e)
 {
@@ -319,8 +230,8 @@ static void put_events(struct page *p, const struct shelf_service *s)
 
 		if (!in_list(&s->events[i]))
 			continue;
-		wall_clock(s->events[i].wall_ns, when, sizeof(when), "%m-%d %H:%M:%S");
-		put(p, "  %s %s", when, describe(&s->events[i], what, sizeof(what)));
+		view_clock(s->events[i].wall_ns, when, sizeof(when), "%m-%d %H:%M:%S");
+		put(p, "  %s %s", when, view_event(&s->events[i], what, sizeof(what)));
 	}
 	if (s->events_lost > 0 && p->o->alone)
 		put(p, "  %llu older events are gone", (unsigned long long) s->events_lost);
@@ -346,9 +257,9 @@ static void put_stacks(struct page *p, const struct shelf_service *s)
 	for (int i = 0; i < STACKS_MAX && stack_next(s, &at, stack); i++) {
 		char when[32], what[EVENT_TEXT_SIZE + 128] = "an event that is gone";
 
-		wall_clock(stack->wall_ns, when, sizeof(when), "%m-%d %H:%M:%S");
+		view_clock(stack->wall_ns, when, sizeof(when), "%m-%d %H:%M:%S");
 		if (stack->event != NULL)
-			(void) describe(stack->event, what, sizeof(what));
+			(void) view_event(stack->event, what, sizeof(what));
 		put(p, "    stack of pid %u, %s: %s", stack->pid, when, what);
 		for (size_t k = 0; k < stack->n_frames; k++)
 			put_frame(p, &stack->frames[k]);
@@ -365,11 +276,11 @@ static void put_service(struct page *p, const struct shelf_service *s)
 	const bool ordered = view_control(s, &mode);
 	const bool known = view_mode(s, &mode);
 
-	wall_clock(s->header.created_wall_ns, created, sizeof(created), "%Y-%m-%d %H:%M");
+	view_clock(s->header.created_wall_ns, created, sizeof(created), "%Y-%m-%d %H:%M");
 	put(p, "%s  %s%s, user %s, since %s, %s", s->name,
 	    known ? policy_mode_name(mode) : "no call guarded yet",
 	    ordered ? " (by agentshim)" : "", s->user, created,
-	    shown(s->header.creator, sizeof(s->header.creator), creator, sizeof(creator)));
+	    view_shown(s->header.creator, sizeof(s->header.creator), creator, sizeof(creator)));
 	put_breakers(p, s);
 	put_problems(p, s);
 	put_events(p, s);

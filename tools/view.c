@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/clock.h"
 #include "core/text.h"
@@ -189,5 +190,94 @@ const char *view_error(uint8_t kind, uint32_t code, char *buf)
 		text_add(&t, name);
 	else if (kind != EVENT_ERROR_NONE)
 		text_add_u64(&t, code);
+	return buf;
+}
+
+/* ---- for people ---- */
+
+/* Characters, not bytes: what continues a UTF-8 sequence takes no column. */
+size_t view_columns(const char *s)
+{
+	size_t n = 0;
+
+	for (; *s != '\0'; s++)
+		n += ((unsigned char) *s & 0xc0) != 0x80;
+	return n;
+}
+
+/* The byte at which column @n begins. */
+size_t view_bytes(const char *s, size_t n)
+{
+	size_t at = 0;
+
+	for (; s[at] != '\0'; at++) {
+		if (((unsigned char) s[at] & 0xc0) != 0x80 && n-- == 0)
+			break;
+	}
+	return at;
+}
+
+const char *view_shown(const char *s, size_t size, char *buf, size_t buf_size)
+{
+	struct text t = text_in(buf, buf_size);
+
+	text_add_shown(&t, s, size);
+	return buf;
+}
+
+/* At most five characters: "950ms", "27.1s", "12m", "3h", "400d". */
+const char *view_short_time(uint64_t ns, char *buf)
+{
+	const uint64_t s = ns / NS_PER_S;
+
+	if (ns < NS_PER_S)
+		(void) snprintf(buf, VIEW_SHORT_SIZE, "%ums", (unsigned) (ns / NS_PER_MS));
+	else if (s < 100)
+		(void) snprintf(buf, VIEW_SHORT_SIZE, "%u.%us", (unsigned) s,
+				(unsigned) (ns / (NS_PER_S / 10) % 10));
+	else if (s < 100 * 60)
+		(void) snprintf(buf, VIEW_SHORT_SIZE, "%um", (unsigned) (s / 60));
+	else if (s < 100 * 3600)
+		(void) snprintf(buf, VIEW_SHORT_SIZE, "%uh", (unsigned) (s / 3600));
+	else
+		(void) snprintf(buf, VIEW_SHORT_SIZE, "%ud", (unsigned) (s / 86400 % 10000));
+	return buf;
+}
+
+void view_clock(uint64_t wall_ns, char *buf, size_t size, const char *format)
+{
+	const time_t t = (time_t) (wall_ns / NS_PER_S);
+	struct tm tm;
+
+	if (localtime_r(&t, &tm) == NULL || strftime(buf, size, format, &tm) == 0)
+		(void) snprintf(buf, size, "?");
+}
+
+const char *view_event(const struct event *e, char *buf, size_t size)
+{
+	char error[32], text[EVENT_TEXT_SIZE + 1];
+
+	(void) view_shown(e->text, sizeof(e->text), text, sizeof(text));
+	switch (e->kind) {
+	case EVENT_STATE_CHANGE:
+		(void) view_error(e->error_kind, e->error_code, error);
+		(void) snprintf(buf, size, "%s %s > %s, %s%s%s", text,
+				breaker_state_name((enum breaker_state) e->from),
+				breaker_state_name((enum breaker_state) e->to),
+				breaker_reason_name((enum breaker_reason) e->reason),
+				*error != '\0' ? ", " : "", error);
+		break;
+	case EVENT_CALL_REJECTED:
+		(void) snprintf(buf, size, "%s refused %llu%s", text, (unsigned long long) e->n,
+				e->mode == POLICY_OBSERVE ? " (only observed)" : "");
+		break;
+	case EVENT_MODE_CHANGED:
+		(void) snprintf(buf, size, "mode set to %s", *text != '\0' ? text : "its own");
+		break;
+	default: /* the rest say what they are and their text */
+		(void) snprintf(buf, size, "%s %s", text,
+				event_kind_name((enum event_kind) e->kind));
+		break;
+	}
 	return buf;
 }

@@ -56,6 +56,26 @@ size_t view_problems(const struct shelf_service *s, char (*problems)[VIEW_PROBLE
 /* view_error - "ECONNREFUSED", "503", "" when there was none; @buf: 32 bytes */
 const char *view_error(uint8_t kind, uint32_t code, char *buf);
 
+/* Columns that @s takes on a terminal: characters of UTF-8, each counted as one. */
+size_t view_columns(const char *s);
+
+/* The byte of @s at which column @n begins. */
+size_t view_bytes(const char *s, size_t n);
+
+/* A text from shared memory, @size bytes at most, without what steers a terminal. */
+const char *view_shown(const char *s, size_t size, char *buf, size_t buf_size);
+
+#define VIEW_SHORT_SIZE 16
+
+/* At most five characters: "950ms", "27.1s", "12m", "3h", "400d". @buf: VIEW_SHORT_SIZE */
+const char *view_short_time(uint64_t ns, char *buf);
+
+/* Local time after strftime(3). */
+void view_clock(uint64_t wall_ns, char *buf, size_t size, const char *format);
+
+/* An event in some words: "db:5432 closed > open, consecutive_failures, ECONNREFUSED" */
+const char *view_event(const struct event *e, char *buf, size_t size);
+
 struct status_options {
 	bool json, stacks, watch, colour;
 	unsigned lines;   /* of the terminal; 0: as many as there are */
