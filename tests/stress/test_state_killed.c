@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writers of the shared table that are killed, or stopped, at random points of their work. */
+/*
+ * Writers of the shared table that are killed at random moments, or stopped and killed at
+ * chosen words of a slot.
+ *
+ * To stop a writer at a word, the table is laid so that a page ends within its slot, and the
+ * writer may not write to both pages at once: whenever it crosses from one to the other, the
+ * fault's handler is our chance.
+ */
 #include "core/state.h"
 
 #include <setjmp.h>
@@ -14,6 +21,8 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,17 +31,14 @@
 
 #define KILLS   10000
 #define VICTIMS 2
-#define STOPS   25   /* stopped in the middle of a slot, that is; most stops hit elsewhere */
-#define TRIES   20000
 #define PEERS   8    /* that must be findable after all */
 #define OTHERS  256  /* that come and go, and take the place of those */
 #define LIFE_NS 200000 /* a victim lives up to this long: some hundred searches */
 
-/* In memory that the victims share with us. */
-static struct shared {
-	struct state table;
-	_Atomic uint64_t steps[VICTIMS]; /* searches done */
-} *shared;
+/* In memory that the victims share with us; a page of it is spare, to move the table by. */
+static struct state *table;
+static unsigned char *memory;
+static size_t page, memory_size;
 
 /* All of them want the same place, so that each search meets the work of the others. */
 static char peers[PEERS + OTHERS][32];
@@ -53,7 +59,7 @@ static bool find(const char *peer, uint64_t now, struct state_found *ret)
 {
 	const struct state_writer writer = self();
 
-	return state_find(&shared->table, peer, &writer, now, ret);
+	return state_find(table, peer, &writer, now, ret);
 }
 
 static int make(void **state)
@@ -61,10 +67,12 @@ static int make(void **state)
 	unsigned found = 0;
 
 	(void) state;
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		      -1, 0);
-	if (shared == MAP_FAILED)
+	page = (size_t) sysconf(_SC_PAGESIZE);
+	memory_size = (sizeof(*table) + 2 * page - 1) / page * page;
+	memory = mmap(NULL, memory_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
 		return -1;
+	table = (struct state *) memory;
 	for (unsigned n = 0; found < PEERS + OTHERS; n++) {
 		(void) snprintf(peers[found], sizeof(peers[found]), "peer-%u:80", n);
 		/* Near the end, so that searches go round it. */
@@ -77,21 +85,20 @@ static int make(void **state)
 static int drop(void **state)
 {
 	(void) state;
-	return munmap(shared, sizeof(*shared));
+	return munmap(memory, memory_size);
 }
 
 /*
  * Searches for ever. Time makes leaps, so that most of what is found is idle and nearly each
  * search rewrites a slot; the victims' clocks differ, so that they also give slots back.
  */
-static void work(unsigned victim, uint64_t now)
+_Noreturn static void work(unsigned victim, uint64_t now)
 {
 	struct state_found found;
 
 	for (uint64_t i = victim;; i++) {
 		now += STATE_IDLE_NS / (1 + i % 3) + 1;
 		(void) find(peers[i % (PEERS + OTHERS)], now, &found);
-		atomic_fetch_add_explicit(&shared->steps[victim], 1, memory_order_relaxed);
 	}
 }
 
@@ -107,28 +114,18 @@ static void die_in(long ns)
 		_exit(1);
 }
 
-/* @life_ns: 0 for a victim that lives until it is killed. */
-static pid_t begin(unsigned victim, uint64_t now, long life_ns)
+/* A child of ours that dies with us, stopped or not. */
+static pid_t fork_victim(void)
 {
-	const pid_t pid = fork();
+	const pid_t parent = getpid(), pid = fork();
 
 	if (pid == 0) {
-		(void) alarm(100); /* should we be killed */
-		if (life_ns != 0)
-			die_in(life_ns);
-		work(victim, now);
+		(void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
 	}
-	assert_true(pid > 0);
+	assert_true(pid >= 0);
 	return pid;
-}
-
-/* Waits until the victim is @steps further: where that finds it is the machine's choice. */
-static void wait_for_steps(unsigned victim, uint64_t steps)
-{
-	const uint64_t goal = atomic_load(&shared->steps[victim]) + steps;
-
-	while (atomic_load_explicit(&shared->steps[victim], memory_order_relaxed) < goal)
-		(void) sched_yield();
 }
 
 static unsigned odd_slots(void)
@@ -136,7 +133,7 @@ static unsigned odd_slots(void)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < STATE_SLOTS; i++)
-		n += atomic_load(&shared->table.slots[i].stamp) & 1;
+		n += atomic_load(&table->slots[i].stamp) & 1;
 	return n;
 }
 
@@ -147,7 +144,7 @@ static unsigned slots_of(const char *peer)
 	unsigned n = 0;
 
 	for (uint32_t i = 0; i < STATE_SLOTS; i++)
-		n += state_read(&shared->table, i, text, &ref) && strcmp(text, peer) == 0;
+		n += state_read(table, i, text, &ref) && strcmp(text, peer) == 0;
 	return n;
 }
 
@@ -164,10 +161,10 @@ static void assert_findable(uint64_t now)
 		assert_false(again.created);
 		assert_int_equal(again.ref.index, found.ref.index);
 		assert_int_equal(again.ref.incarnation, found.ref.incarnation);
-		assert_true(state_read(&shared->table, found.ref.index, text, &ref));
+		assert_true(state_read(table, found.ref.index, text, &ref));
 		assert_string_equal(text, peers[i]);
 
-		const struct state_slot *slot = state_slot(&shared->table, found.ref);
+		const struct state_slot *slot = state_slot(table, found.ref);
 
 		assert_non_null(slot);
 		assert_int_equal(breaker_peek(&slot->breaker, NULL, NULL), BREAKER_CLOSED);
@@ -196,8 +193,15 @@ static void killed_writers_leave_nothing_that_stays(void **state)
 	for (unsigned kills = 0; kills < KILLS; kills += VICTIMS) {
 		pid_t pids[VICTIMS];
 
-		for (unsigned v = 0; v < VICTIMS; v++)
-			pids[v] = begin(v, now + v * STATE_IDLE_NS / 2, 1 + rand() % LIFE_NS);
+		for (unsigned v = 0; v < VICTIMS; v++) {
+			const long life_ns = 1 + rand() % LIFE_NS;
+
+			pids[v] = fork_victim();
+			if (pids[v] == 0) {
+				die_in(life_ns);
+				work(v, now + v * STATE_IDLE_NS / 2);
+			}
+		}
 		for (unsigned v = 0; v < VICTIMS; v++) {
 			int status;
 
@@ -213,80 +217,279 @@ static void killed_writers_leave_nothing_that_stays(void **state)
 	}
 	print_message("# %u kills left %u slots half written and %u peers with two\n", KILLS,
 		      left, doubled);
-	assert_int_not_equal(left, 0); /* else nothing was tested */
+	/* However few: a_dead_writers_slot_is_taken_at_once() does not depend on the moment. */
 }
 
-/* The slot that process @pid is writing, or NULL. */
-static struct state_slot *written_by(pid_t pid)
-{
-	for (unsigned i = 0; i < STATE_SLOTS; i++) {
-		const uint64_t stamp = atomic_load(&shared->table.slots[i].stamp);
+/* --- stopped at a chosen word --- */
 
-		if ((stamp & 1) != 0 && (stamp >> 24 & 0x3fffff) == (uint64_t) pid)
-			return &shared->table.slots[i];
+#define AHEAD 4 /* slots in use before the one that is written */
+
+/* Who stands where when the writer comes; each of them by its index in `peers`. */
+enum {
+	OLD = AHEAD,  /* idle: its slot is rewritten */
+	BEHIND,       /* in use, after that slot */
+	WRITER,       /* whom the writer looks for */
+	NEW,          /* who is looked for while the writer is stopped */
+	STAGED,
+};
+
+/* The page's end within the slot, and the crossing of it that stops the writer. */
+static unsigned char *edge;
+static unsigned crossings, stop_at;
+
+/* The word of the slot that the latest crossing was to write; in memory shared with us. */
+static _Atomic uint64_t *crossing_word;
+
+static struct state_slot *written; /* the slot that the edge is in */
+
+static bool yields_in_vain;
+
+/* Instead of libc's. No time makes a stopped writer go on, and a loaded machine takes much. */
+int sched_yield(void)
+{
+	return yields_in_vain ? 0 : (int) syscall(SYS_sched_yield);
+}
+
+static void allow(bool lower, bool upper)
+{
+	if (mprotect(edge - page, page, PROT_READ | (lower ? PROT_WRITE : 0)) < 0 ||
+	    mprotect(edge, page, PROT_READ | (upper ? PROT_WRITE : 0)) < 0)
+		_exit(1);
+}
+
+/* The writer crosses the edge: what it was about to write, it will write when we return. */
+static void on_crossing(int signo, siginfo_t *info, void *context)
+{
+	unsigned char *const at = info->si_addr;
+
+	(void) context;
+	if (at < edge - page || at >= edge + page) {
+		(void) signal(signo, SIG_DFL); /* a crash like any other */
+		return;
 	}
-	return NULL;
+	*crossing_word = (uint64_t) (at - (unsigned char *) written) / sizeof(uint64_t);
+	if (++crossings == stop_at) {
+		allow(true, true);
+		(void) raise(SIGSTOP);
+	} else {
+		allow(at < edge, at >= edge);
+	}
 }
 
-/* Frees all places but @keep, so that the writer goes on writing and does not only find. */
-static void make_room(const struct state_slot *keep)
+/*
+ * Lays an empty table so that a page ends @offset bytes into the slot that will be written,
+ * and puts peers into it: the first one's place is in the third slot from the end.
+ */
+static void stage(size_t offset, uint64_t now)
 {
-	for (unsigned i = 0; i < STATE_SLOTS; i++)
-		if (&shared->table.slots[i] != keep &&
-		    (atomic_load(&shared->table.slots[i].stamp) & 1) == 0)
-			atomic_store(&shared->table.slots[i].hash, 0);
+	const unsigned index = AHEAD - 3;
+	const size_t end = offsetof(struct state, slots[index]) + offset;
+	struct state_found found;
+
+	memset(memory, 0, memory_size);
+	table = (struct state *) (memory + (page - end % page) % page);
+	written = &table->slots[index];
+	edge = (unsigned char *) written + offset;
+	for (unsigned i = 0; i <= BEHIND; i++) {
+		assert_true(find(peers[i], now, &found));
+		if (i != OLD)
+			state_touch(state_slot(table, found.ref), now + STATE_IDLE_NS + 1);
+	}
+	assert_int_equal(slots_of(peers[OLD]), 1);
+	assert_int_equal(state_peer_hash(peers[OLD]), atomic_load(&written->hash));
 }
 
-static void a_stopped_writer_keeps_its_slot(void **state)
+/* A process that looks for WRITER once, and exits with 0 when there was a place. */
+static pid_t begin_writer(uint64_t ns, uint64_t now)
 {
-	const pid_t pid = begin(0, NS_PER_S, 0);
-	unsigned stops = 0;
+	const struct sigaction crossing = {
+		.sa_sigaction = on_crossing,
+		.sa_flags = SA_SIGINFO,
+	};
+	const pid_t pid = fork_victim();
+	struct state_found found;
+
+	if (pid != 0)
+		return pid;
+	pidns = ns;
+	if (sigaction(SIGSEGV, &crossing, NULL) < 0)
+		_exit(1);
+	allow(true, false);
+	_exit(find(peers[WRITER], now, &found) ? 0 : 1);
+}
+
+/* Did it stop, rather than come to its end? */
+static bool stopped(pid_t pid)
+{
 	int status;
 
-	(void) state;
-	for (unsigned i = 0; i < TRIES && stops < STOPS; i++) {
-		struct state_slot *slot;
-		struct state_found found;
-
-		wait_for_steps(0, 1 + (unsigned) rand() % 3);
-		assert_int_equal(kill(pid, SIGSTOP), 0);
-		assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
-		assert_true(WIFSTOPPED(status));
-		slot = written_by(pid);
-		if (slot != NULL) {
-			const uint64_t stamp = atomic_load(&slot->stamp);
-
-			/* However late it is, and whoever is looked for. */
-			for (unsigned p = 0; p < PEERS + OTHERS; p++)
-				(void) find(peers[p], UINT64_MAX / 2, &found);
-			assert_true(atomic_load(&slot->stamp) == stamp);
-			stops++;
-		}
-		make_room(NULL);
-		assert_int_equal(kill(pid, SIGCONT), 0);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	if (WIFSTOPPED(status)) {
+		assert_int_equal(WSTOPSIG(status), SIGSTOP);
+		return true;
 	}
-	wait_for_steps(0, 1);
-	assert_int_equal(kill(pid, SIGKILL), 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	make_room(NULL);
-	print_message("# stopped %u times in the middle of a slot\n", stops);
-	assert_int_equal(stops, STOPS);
-	assert_findable(UINT64_MAX / 2);
-	assert_odd_slots_end(UINT64_MAX - 1);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	return false;
 }
 
-/* Each slot's hash is that of the peer it names. */
+/* Lets the writer go on from where it was stopped, to its end. */
+static void resume(pid_t pid)
+{
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	assert_false(stopped(pid));
+}
+
+static uint64_t incarnation_written(void)
+{
+	return atomic_load(&written->stamp) & 0xffffff;
+}
+
+/* Each slot's hash is that of the peer it names, and no peer has two. */
 static void assert_no_mixture(void)
 {
 	char text[STATE_PEER_SIZE];
 	struct state_ref ref;
 
 	for (uint32_t i = 0; i < STATE_SLOTS; i++)
-		if (state_read(&shared->table, i, text, &ref))
-			assert_true(atomic_load(&shared->table.slots[i].hash) ==
-				    state_peer_hash(text));
-	for (unsigned i = 0; i < PEERS + OTHERS; i++)
+		if (state_read(table, i, text, &ref))
+			assert_true(atomic_load(&table->slots[i].hash) == state_peer_hash(text));
+	for (unsigned i = 0; i < STAGED; i++)
 		assert_in_range(slots_of(peers[i]), 0, 1);
+}
+
+/* When the writers begin; all peers but OLD are in use then, and for ten minutes. */
+#define BEGIN (2 * STATE_IDLE_NS)
+
+/*
+ * Runs a writer of the pid namespace @ns to each point where it can be stopped, a fresh one
+ * each time, and has @story told about it there.
+ */
+static void at_each_point(uint64_t ns, void (*story)(pid_t writer))
+{
+	const size_t line = _Alignof(struct state_slot);
+	unsigned points = 0;
+
+	crossing_word = mmap(NULL, sizeof(*crossing_word), PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(crossing_word != MAP_FAILED);
+	yields_in_vain = true;
+	for (size_t offset = line; offset < sizeof(struct state_slot); offset += line) {
+		for (stop_at = 1;; stop_at++) {
+			stage(offset, BEGIN - STATE_IDLE_NS - 1);
+
+			const pid_t pid = begin_writer(ns, BEGIN);
+
+			if (!stopped(pid))
+				break;
+			const uint64_t stamp = atomic_load(&written->stamp);
+
+			assert_int_equal(stamp & 1, 1); /* it is in the middle of the slot */
+			assert_int_equal(stamp >> 24 & 0x3fffff, pid);
+			assert_int_equal(odd_slots(), 1);
+			story(pid);
+			assert_int_equal(odd_slots(), 0);
+			assert_no_mixture();
+			assert_findable(BEGIN + 2 * STATE_WRITER_NS);
+			points++;
+		}
+		/* Somewhere behind the edge at least, and last before the stamp that publishes. */
+		assert_true(stop_at > 2);
+		assert_int_equal(*crossing_word, 0);
+	}
+	yields_in_vain = false;
+	print_message("# stopped at %u points\n", points);
+	assert_int_equal(munmap(crossing_word, sizeof(*crossing_word)), 0);
+}
+
+/*
+ * The writer may be about to put any peer there: none gets a place behind its slot, and those
+ * who have one are found.
+ */
+static void assert_nobody_passes(uint64_t now)
+{
+	struct state_found found;
+
+	assert_false(find(peers[NEW], now, &found));
+	assert_false(find(peers[WRITER], now, &found));
+	assert_true(find(peers[BEHIND], now, &found));
+	assert_false(found.created);
+}
+
+static void tell_of_a_patient_table(pid_t writer)
+{
+	const uint64_t stamp = atomic_load(&written->stamp), late = UINT64_C(1) << 61;
+
+	/* However late it is, and though no other place is free before that one. */
+	for (uint32_t i = 0; i < STATE_SLOTS; i++)
+		if (&table->slots[i] != written)
+			state_touch(&table->slots[i], late);
+	assert_nobody_passes(late);
+	assert_nobody_passes(late + STATE_WRITER_NS + 1);
+	assert_true(atomic_load(&written->stamp) == stamp);
+	resume(writer);
+	assert_int_equal(incarnation_written(), (stamp & 0xffffff) + 1);
+	assert_int_equal(slots_of(peers[WRITER]), 1);
+}
+
+static void a_stopped_writer_keeps_its_slot(void **state)
+{
+	(void) state;
+	at_each_point(pidns, tell_of_a_patient_table);
+}
+
+/* The staged slot is free for the first new peer that comes at @now. */
+static struct state_ref take(const char *peer, uint64_t now)
+{
+	struct state_found found;
+
+	assert_true(find(peer, now, &found));
+	assert_true(found.created);
+	assert_ptr_equal(&table->slots[found.ref.index], written);
+	return found.ref;
+}
+
+static void tell_of_an_heir(pid_t writer)
+{
+	int status;
+
+	assert_int_equal(kill(writer, SIGKILL), 0);
+	assert_int_equal(waitpid(writer, &status, 0), writer);
+	assert_true(WIFSIGNALED(status));
+
+	const struct state_ref ref = take(peers[NEW], BEGIN);
+	const struct state_slot *slot = state_slot(table, ref);
+
+	assert_non_null(slot);
+	assert_int_equal(breaker_peek(&slot->breaker, NULL, NULL), BREAKER_CLOSED);
+	assert_int_equal(slots_of(peers[NEW]), 1);
+	assert_int_equal(slots_of(peers[WRITER]), 0);
+}
+
+static void a_dead_writers_slot_is_taken_at_once(void **state)
+{
+	(void) state;
+	at_each_point(pidns, tell_of_an_heir);
+}
+
+static void tell_of_a_latecomer(pid_t writer)
+{
+	const uint64_t stamp = atomic_load(&written->stamp);
+
+	/* The first look begins the minute, the last one finds it over. */
+	assert_nobody_passes(BEGIN);
+	assert_nobody_passes(BEGIN + STATE_WRITER_NS);
+	assert_true(atomic_load(&written->stamp) == stamp);
+
+	const struct state_ref taken = take(peers[NEW], BEGIN + STATE_WRITER_NS + 1);
+
+	/* It goes on after its slot was taken: who took it has it no more. */
+	resume(writer);
+	assert_true(incarnation_written() > taken.incarnation);
+	assert_null(state_slot(table, taken));
+	assert_int_equal(slots_of(peers[NEW]), 0);
+	/* That slot was the first free one again. */
+	assert_int_equal(slots_of(peers[WRITER]), 1);
 }
 
 /*
@@ -295,62 +498,8 @@ static void assert_no_mixture(void)
  */
 static void a_writer_that_comes_back_too_late_undoes_its_work(void **state)
 {
-	const uint64_t ours = pidns;
-	uint64_t now = UINT64_MAX / 2, taken = 0;
-	struct state_slot *from = NULL;
-	unsigned stolen = 0;
-	int status;
-
 	(void) state;
-	pidns = ours + 1;
-
-	const pid_t pid = begin(0, NS_PER_S, 0);
-
-	pidns = ours;
-	for (unsigned i = 0; i < TRIES && stolen < STOPS; i++) {
-		struct state_found found;
-		struct state_slot *slot;
-
-		wait_for_steps(0, 1 + (from == NULL ? (unsigned) rand() % 3 : 0));
-		assert_int_equal(kill(pid, SIGSTOP), 0);
-		assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
-		/* It went on after its slot had been taken: who took it has it no more. */
-		if (from != NULL)
-			assert_true((atomic_load(&from->stamp) & 0xffffff) > taken);
-		from = NULL;
-		slot = written_by(pid);
-		if (slot != NULL) {
-			const uint64_t stamp = atomic_load(&slot->stamp);
-
-			/* The first look begins the minute, the second finds it over. */
-			for (unsigned p = 0; p < PEERS + OTHERS; p++)
-				(void) find(peers[p], now, &found);
-			assert_true(atomic_load(&slot->stamp) == stamp);
-			now += STATE_IDLE_NS + 1;
-			for (unsigned p = 0; p < PEERS + OTHERS; p++)
-				(void) find(peers[p], now, &found);
-			/* Nobody may have needed it: there are idle slots before it. */
-			taken = atomic_load(&slot->stamp) & 0xffffff;
-			if (atomic_load(&slot->stamp) != stamp) {
-				stolen++;
-				from = slot;
-			}
-			now += STATE_IDLE_NS + 1;
-		}
-		make_room(from);
-		assert_int_equal(kill(pid, SIGCONT), 0);
-	}
-	/* What it was stopped at last has come to its end by then. */
-	wait_for_steps(0, 2);
-	assert_int_equal(kill(pid, SIGKILL), 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	print_message("# took a stopped writer's slot %u times\n", stolen);
-	assert_int_equal(stolen, STOPS);
-	assert_no_mixture();
-	pidns = ours + 1; /* who may judge what the dead one left */
-	assert_odd_slots_end(UINT64_MAX - 1);
-	assert_findable(UINT64_MAX - 1);
-	pidns = ours;
+	at_each_point(pidns + 1, tell_of_a_latecomer);
 }
 
 int main(void)
@@ -358,6 +507,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(killed_writers_leave_nothing_that_stays, make, drop),
 		cmocka_unit_test_setup_teardown(a_stopped_writer_keeps_its_slot, make, drop),
+		cmocka_unit_test_setup_teardown(a_dead_writers_slot_is_taken_at_once, make, drop),
 		cmocka_unit_test_setup_teardown(
 			a_writer_that_comes_back_too_late_undoes_its_work, make, drop),
 	};
