@@ -1,55 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/1 by states, one step each, so that a message may be cut at any byte:
- *
- *            said LINE
- *   BEFORE ------------> LINE_SAID --.--> METHOD -> TARGET --.--> VERSION -.-> STATUS -> REASON
- *     ^ ^                             \______________________/              \_________________|
- *     | |                              (responses)                       (requests)           v
- *     | |  said DONE          said BLANK             value                name            LINE_LF
- *     | `----- OVER          BLANK <------- FIELD <--------- VALUE <--- VALUE_BEFORE <--.     |
- *     |         ^              |            |   ^              `--------> LINE_LF       |     |
- *     |         |              v            |   `------------------------- | -----------|-----'
- *     |         |           BLANK_LF        `----> NAME ------------------------ ':' ---'
- *     |         |              | said HEAD_DONE
- *     |         |--------------+--> UNTIL_CLOSE
- *     |         |<-- LENGTH <--|
- *     |         |              `--> CHUNK_SIZE -> CHUNK_EXTENSION -> CHUNK_SIZE_LF
- *     |         |                      ^               size > 0 |           | size 0
- *     |         |                      `-- _LF <- CHUNK_CR <- CHUNK         v
- *     |         `------------------------------------------------- FIELD (trailers)
- *
- * and from each of them, but for bodies, to OPAQUE. A step takes what it can of the bytes at
- * hand and returns ON when the next state may go on with the rest. Where bytes may come in
- * any number (names, values, bodies) it takes a run of them at once.
+ * HTTP/1 by states, a step for each, so that a message may be cut at any byte. A step takes
+ * what it can of the bytes at hand; where they may come in any number (names, values, bodies)
+ * it takes a run of them at once. It returns what there is to say, or ON when the next state
+ * may go on with the rest.
  *
  * The arena is only added to within a message: not even white space after a value is taken
  * back, for a copy of the struct may count on it.
  */
 #include "core/http1.h"
 
+#include <endian.h>
 #include <string.h>
 
 #define METHOD_MAX 20 /* above every registered one (UPDATEREDIRECTREF: 17) */
-#define SPAN_WORD  sizeof(uint64_t)
 
+/*
+ *   BEFORE (empty lines: BEFORE_LF)
+ *     |  says LINE
+ *   LINE_SAID ----> METHOD -> TARGET -> VERSION -> LINE_END ---.    of requests
+ *     |                                                        |
+ *     `-----------> VERSION -> STATUS -> REASON ---------------|    of responses
+ *                                                              v
+ *         .------------------------------------------------> LINE_LF
+ *         |                                                    |
+ *         |                   ':'                              v    says BLANK
+ *       VALUE <- VALUE_BEFORE <--- NAME <------------------- FIELD ------------> BLANK
+ *                     ^                                        |                   |
+ *                     `------------- SP, HT -------------------'                BLANK_LF
+ *                                                                                  |
+ *     .----------------------------------------------------------------------------'
+ *     |  says HEAD_DONE; of trailers, to OVER
+ *     |--> LENGTH -----------------------------------------------.
+ *     |--> UNTIL_CLOSE ----------------------------- http1_end() |
+ *     |--> CHUNK_SIZE -> CHUNK_EXTENSION -> CHUNK_SIZE_LF        |
+ *     |        ^                         size > 0 |  `- 0 -> FIELD, of trailers
+ *     |        `----- CHUNK_LF <- CHUNK_CR <--- CHUNK            |
+ *     |                                                          v  says DONE
+ *     |--------------------------------------------------------> OVER ----------> BEFORE
+ *     |                      says OPAQUE
+ *     `--> OPAQUE_UNSAID ------------------> OPAQUE, to which every wrong byte leads too
+ */
 enum state {
 	BEFORE,        /* between messages; before a request empty lines are skipped */
 	BEFORE_LF,     /* the CR of such a line was taken */
 	LINE_SAID,
-	METHOD,        /* from here to BLANK_LF a head's, and those from FIELD on a trailer's */
+	METHOD,        /* the first of a head's */
 	TARGET,
 	VERSION,
 	STATUS,
 	REASON,
-	LINE_END,      /* of a request line */
+	LINE_END,      /* of a request line, right after the version */
 	LINE_LF,       /* the CR of a line was taken */
 	FIELD,         /* the first byte of a line */
 	NAME,
 	VALUE_BEFORE,  /* white space before a value */
 	VALUE,
 	BLANK,
-	BLANK_LF,      /* the CR of the blank line was taken */
+	BLANK_LF,      /* the CR of the blank line was taken; the last of a head's */
 	LENGTH,
 	UNTIL_CLOSE,
 	CHUNK_SIZE,
@@ -100,7 +108,7 @@ struct cursor {
 	const struct http1_extra *extra;
 };
 
-_Static_assert(sizeof(struct http1) <= 272, "a connection has two");
+_Static_assert(sizeof(struct http1) == 264, "as its comment says; a connection has two");
 _Static_assert(HTTP1_FIELD_IDS <= UINT8_MAX, "ids are bytes");
 
 /* ---- characters ---- */
@@ -135,20 +143,25 @@ static bool blank(char c)
 }
 
 /*
- * Past every byte that is @least (at most 0x80) or more, and not DEL. Eight at once: the high
- * bit of a byte of (w - least) & ~w is set in the lowest byte that is less, if in any.
+ * Past every byte that is @least (at most 0x80) or more, and not DEL. Eight at once: of
+ * (w - least) & ~w the high bit of a byte is set in the lowest byte that is less; what is set
+ * above that one may be a borrow's doing. (del - 1) & ~del likewise for 0.
  */
 static inline const char *past(const char *at, const char *end, unsigned char least)
 {
 	const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
 
-	for (; (size_t) (end - at) >= SPAN_WORD; at += SPAN_WORD) {
-		uint64_t w, del;
+	for (; (size_t) (end - at) >= sizeof(uint64_t); at += sizeof(uint64_t)) {
+		uint64_t w;
 
 		memcpy(&w, at, sizeof(w));
-		del = w ^ ones * 0x7f;
-		if ((((w - ones * least) & ~w) | ((del - ones) & ~del)) & high)
-			break;
+		w = le64toh(w);
+
+		const uint64_t del = w ^ ones * 0x7f;
+		const uint64_t found = (((w - ones * least) & ~w) | ((del - ones) & ~del)) & high;
+
+		if (found)
+			return at + __builtin_ctzll(found) / 8;
 	}
 	while (at < end && (unsigned char) *at >= least && *at != 0x7f)
 		at++;
@@ -246,7 +259,8 @@ static bool name_is(const struct http1 *p, const char *word)
 {
 	const size_t n = p->name_used;
 
-	return n < HTTP1_NAME_SIZE && word[0] == p->name[0] && memcmp(word, p->name, n) == 0 &&
+	/* strncmp: the word may be shorter, and memcmp may look at all @n bytes. */
+	return n < HTTP1_NAME_SIZE && word[0] == p->name[0] && strncmp(word, p->name, n) == 0 &&
 	       word[n] == '\0';
 }
 
@@ -278,8 +292,15 @@ static void remember(struct http1 *p, const char *s, size_t n)
 	const size_t room = sizeof(p->name) - p->name_used;
 
 	n = n < room ? n : room;
-	memcpy(p->name + p->name_used, s, n);
+	if (n > 0)
+		memcpy(p->name + p->name_used, s, n);
 	p->name_used = (uint8_t) (p->name_used + n);
+}
+
+static void remember_byte(struct http1 *p, char c)
+{
+	if (p->name_used < sizeof(p->name))
+		p->name[p->name_used++] = c;
 }
 
 /* ---- giving up ---- */
@@ -292,9 +313,9 @@ static int refuse(struct http1 *p, enum http1_reason reason)
 }
 
 /* Of a first line: only one that was HTTP's makes the connection HTTP's. */
-static int refuse_line(struct http1 *p)
+static enum http1_reason bad_line(const struct http1 *p)
 {
-	return refuse(p, p->is_http ? HTTP1_BAD_SYNTAX : HTTP1_NOT_HTTP);
+	return p->is_http ? HTTP1_BAD_SYNTAX : HTTP1_NOT_HTTP;
 }
 
 /* To be said with the next call. */
@@ -374,7 +395,7 @@ static bool hear_length(struct http1 *p, char c)
 {
 	const uint64_t digit = (uint64_t) (c - '0');
 
-	if (blank(c)) {
+	if (c == ' ') {
 		p->sub = SPACE_AFTER;
 		return true;
 	}
@@ -418,22 +439,25 @@ static bool hear_element(struct http1 *p)
 	return true;
 }
 
-/* Of Transfer-Encoding we understand names alone: in a parameter's string a comma is none. */
+/*
+ * Of Transfer-Encoding we understand names alone: in a parameter's string a comma is none. HT
+ * behind a name or a length is white space to some readers and part of it to others.
+ */
 static bool hear_list(struct http1 *p, char c)
 {
 	const char lower = token_of(c);
 
 	if (c == ',')
 		return hear_element(p);
-	if (blank(c)) {
+	if (c == ' ' || (c == '\t' && p->role != TRANSFER_ENCODING)) {
 		p->sub = p->sub == WITHIN ? SPACE_AFTER : p->sub;
 		return true;
 	}
 	if (p->role == TRANSFER_ENCODING && (lower == 0 || p->sub == SPACE_AFTER))
 		return false;
 	if (p->sub == SPACE_AFTER)
-		remember(p, " ", 1);
-	remember(p, lower ? &lower : &c, 1);
+		remember_byte(p, ' ');
+	remember_byte(p, lower ? lower : c);
 	p->sub = WITHIN;
 	return true;
 }
@@ -460,6 +484,19 @@ static bool hear_end(struct http1 *p)
 	return hear_element(p);
 }
 
+/* One byte that must come, for the state after it. */
+static int take(struct http1 *p, struct cursor *in, char wanted, uint8_t next,
+		enum http1_reason otherwise)
+{
+	if (in->at == in->end)
+		return HTTP1_MORE;
+	if (*in->at != wanted)
+		return refuse(p, otherwise);
+	in->at++;
+	p->state = next;
+	return ON;
+}
+
 /* ---- between messages ---- */
 
 static int step_before(struct http1 *p, struct cursor *in)
@@ -471,20 +508,14 @@ static int step_before(struct http1 *p, struct cursor *in)
 		return ON;
 	}
 	if (p->side == HTTP1_REQUESTS ? token_of(*in->at) == 0 : *in->at != 'H')
-		return refuse_line(p);
+		return refuse(p, bad_line(p));
 	p->state = LINE_SAID;
 	return HTTP1_LINE;
 }
 
 static int step_before_lf(struct http1 *p, struct cursor *in)
 {
-	if (in->at == in->end)
-		return HTTP1_MORE;
-	if (*in->at != '\n')
-		return refuse_line(p);
-	in->at++;
-	p->state = BEFORE;
-	return ON;
+	return take(p, in, '\n', BEFORE, bad_line(p));
 }
 
 /* http1_feed() goes on from here when there is a byte. */
@@ -539,9 +570,10 @@ static int step_method(struct http1 *p, struct cursor *in)
 	if (rc != ON)
 		return rc;
 	if (*in->at != ' ')
-		return refuse_line(p);
+		return refuse(p, bad_line(p));
 	p->method = method_of(p->name, p->name_used);
-	remember(p, in->at++, 1);
+	in->at++;
+	remember_byte(p, ' ');
 	slice_open(p, HTTP1_TARGET);
 	p->sub = 0;
 	p->state = TARGET;
@@ -557,8 +589,9 @@ static int step_target(struct http1 *p, struct cursor *in)
 	if (rc != ON)
 		return rc;
 	if (*in->at != ' ' || p->sub == 0)
-		return refuse_line(p);
-	remember(p, in->at++, 1);
+		return refuse(p, bad_line(p));
+	in->at++;
+	remember_byte(p, ' ');
 	p->sub = 0;
 	p->state = VERSION;
 	return ON;
@@ -580,12 +613,12 @@ static int step_version(struct http1 *p, struct cursor *in)
 		if (is_h2_preface(p, *in->at))
 			return refuse(p, HTTP1_H2_PREFACE);
 		if (*in->at != start[p->sub])
-			return refuse_line(p);
+			return refuse(p, bad_line(p));
 	}
 	if (in->at == in->end)
 		return HTTP1_MORE;
 	if (*in->at != '0' && *in->at != '1')
-		return refuse_line(p);
+		return refuse(p, bad_line(p));
 	p->minor = *in->at++ == '1';
 	p->is_http = true;
 	p->sub = 0;
@@ -613,29 +646,18 @@ static int step_status(struct http1 *p, struct cursor *in)
 	return ON;
 }
 
+static int step_line_lf(struct http1 *p, struct cursor *in)
+{
+	return take(p, in, '\n', FIELD, HTTP1_BAD_SYNTAX);
+}
+
 static int step_line_end(struct http1 *p, struct cursor *in)
 {
 	if (in->at == in->end)
 		return HTTP1_MORE;
-	if (*in->at == '\n')
-		p->state = FIELD;
-	else if (*in->at == '\r')
-		p->state = LINE_LF;
-	else
-		return refuse(p, HTTP1_BAD_SYNTAX);
-	in->at++;
-	return ON;
-}
-
-static int step_line_lf(struct http1 *p, struct cursor *in)
-{
-	if (in->at == in->end)
-		return HTTP1_MORE;
-	if (*in->at != '\n')
-		return refuse(p, HTTP1_BAD_SYNTAX);
-	in->at++;
-	p->state = FIELD;
-	return ON;
+	p->state = LINE_LF;
+	in->at += *in->at == '\r';
+	return step_line_lf(p, in); /* LF alone will do */
 }
 
 static int step_reason(struct http1 *p, struct cursor *in)
@@ -718,18 +740,24 @@ static int field_begin(struct http1 *p, const struct http1_extra *extra)
 
 static int step_name(struct http1 *p, struct cursor *in)
 {
-	const char *at = in->at;
-	size_t used = p->name_used;
+	const char *const at = in->at; /* a local: bytes stored into a name may alias all else */
+	char *const to = p->name + p->name_used;
+	const size_t n = (size_t) (in->end - in->at), room = sizeof(p->name) - p->name_used;
+	const size_t most = n < room ? n : room;
+	size_t length = 0;
 
-	for (char c; at < in->end && (c = token_of(*at)) != 0; at++) {
-		if (used < sizeof(p->name))
-			p->name[used++] = c;
+	for (char c; length < most && (c = token_of(at[length])) != 0; length++)
+		to[length] = c;
+	p->name_used = (uint8_t) (p->name_used + length);
+	if (length == room) { /* too long for any of ours */
+		while (length < n && token_of(at[length]))
+			length++;
 	}
-	p->name_used = (uint8_t) used;
-	in->at = at;
-	if (at == in->end)
+	in->at += length;
+	if (length == n)
 		return HTTP1_MORE;
-	if (*at != ':' || used == 0) /* white space before a colon hides a field from some */
+	/* White space before a colon hides a field from some. */
+	if (*in->at != ':' || p->name_used == 0)
 		return refuse(p, HTTP1_BAD_SYNTAX);
 
 	const int rc = field_begin(p, in->extra);
@@ -799,10 +827,9 @@ static void body_begin(struct http1 *p)
 
 static int blank_taken(struct http1 *p)
 {
-	if (p->in_trailers) {
-		p->state = OVER;
+	p->state = OVER;
+	if (p->in_trailers)
 		return ON;
-	}
 	body_begin(p);
 	return HTTP1_HEAD_DONE;
 }
@@ -819,12 +846,9 @@ static int step_blank(struct http1 *p, struct cursor *in)
 
 static int step_blank_lf(struct http1 *p, struct cursor *in)
 {
-	if (in->at == in->end)
-		return HTTP1_MORE;
-	if (*in->at != '\n')
-		return refuse(p, HTTP1_BAD_SYNTAX);
-	in->at++;
-	return blank_taken(p);
+	const int rc = take(p, in, '\n', OVER, HTTP1_BAD_SYNTAX);
+
+	return rc == ON ? blank_taken(p) : rc;
 }
 
 /* How many of @n bytes are the body's, or the chunk's; its last one changes the state. */
@@ -874,6 +898,7 @@ static int step_chunk_size(struct http1 *p, struct cursor *in)
 		return HTTP1_MORE;
 	if (p->sub == 0 || (*in->at != '\r' && *in->at != ';' && *in->at != ' '))
 		return refuse(p, HTTP1_BAD_FRAMING);
+	p->sub = 0;
 	p->state = CHUNK_EXTENSION;
 	return ON;
 }
@@ -881,52 +906,26 @@ static int step_chunk_size(struct http1 *p, struct cursor *in)
 static int step_chunk_extension(struct http1 *p, struct cursor *in)
 {
 	in->at = past_text(in->at, in->end);
-	if (in->at == in->end)
-		return HTTP1_MORE;
-	if (*in->at != '\r')
-		return refuse(p, HTTP1_BAD_FRAMING);
-	in->at++;
-	p->state = CHUNK_SIZE_LF;
-	return ON;
+	return take(p, in, '\r', CHUNK_SIZE_LF, HTTP1_BAD_FRAMING);
 }
 
 static int step_chunk_size_lf(struct http1 *p, struct cursor *in)
 {
-	if (in->at == in->end)
-		return HTTP1_MORE;
-	if (*in->at != '\n')
-		return refuse(p, HTTP1_BAD_FRAMING);
-	in->at++;
-	p->state = CHUNK;
-	if (p->to_read == 0) {
-		p->in_trailers = true;
-		p->role = NO_FIELD;
-		p->state = FIELD;
-	}
-	return ON;
+	const bool last = p->to_read == 0;
+
+	p->in_trailers = last;
+	p->role = NO_FIELD;
+	return take(p, in, '\n', last ? FIELD : CHUNK, HTTP1_BAD_FRAMING);
 }
 
 static int step_chunk_cr(struct http1 *p, struct cursor *in)
 {
-	if (in->at == in->end)
-		return HTTP1_MORE;
-	if (*in->at != '\r')
-		return refuse(p, HTTP1_BAD_FRAMING);
-	in->at++;
-	p->state = CHUNK_LF;
-	return ON;
+	return take(p, in, '\r', CHUNK_LF, HTTP1_BAD_FRAMING);
 }
 
 static int step_chunk_lf(struct http1 *p, struct cursor *in)
 {
-	if (in->at == in->end)
-		return HTTP1_MORE;
-	if (*in->at != '\n')
-		return refuse(p, HTTP1_BAD_FRAMING);
-	in->at++;
-	p->sub = 0;
-	p->state = CHUNK_SIZE;
-	return ON;
+	return take(p, in, '\n', CHUNK_SIZE, HTTP1_BAD_FRAMING);
 }
 
 static int step_over(struct http1 *p, struct cursor *in)
@@ -1054,7 +1053,9 @@ enum http1_stop http1_end(struct http1 *p)
 		p->state = BEFORE;
 		return HTTP1_DONE;
 	}
-	return (enum http1_stop) refuse(p, p->reason == HTTP1_FOLLOWED ? HTTP1_CUT_SHORT : p->reason);
+	if (p->reason == HTTP1_FOLLOWED)
+		p->reason = HTTP1_CUT_SHORT;
+	return (enum http1_stop) refuse(p, p->reason);
 }
 
 const struct http1_slice *http1_find(const struct http1 *p, enum http1_field id, unsigned *ret_n)

@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define HTTP1_FIELDS_MAX  24    /* field lines of interest kept of one head */
+#define HTTP1_FIELDS_MAX  24    /* kept of one head: method, target, field lines of interest */
 #define HTTP1_HEAD_MAX    65536 /* bytes of one head; a longer one makes the direction opaque */
 #define HTTP1_EXTRA_MAX   8     /* names that the user wants kept */
 #define HTTP1_NAME_SIZE   48    /* longest name kept, and a NUL */
@@ -70,7 +70,7 @@ enum http1_reason {
 	HTTP1_NOT_HTTP,        /* the first bytes are another protocol's */
 	HTTP1_H2_PREFACE,      /* "PRI * HTTP/2.0" */
 	HTTP1_BAD_SYNTAX,
-	HTTP1_BAD_FRAMING,     /* Transfer-Encoding beside Content-Length, two lengths, a bad chunk */
+	HTTP1_BAD_FRAMING,     /* Transfer-Encoding with Content-Length, two lengths, a bad chunk */
 	HTTP1_HEAD_TOO_LONG,
 	HTTP1_UPGRADED,        /* 101 was answered */
 	HTTP1_TUNNEL,          /* a CONNECT request, or the 2xx to it */
@@ -90,7 +90,7 @@ enum http1_stop {
 };
 
 /*
- * Fixed memory, copied by assignment: a copy is a place to come back to, as long as nothing
+ * 264 bytes, copied by assignment: a copy is a place to come back to, as long as nothing
  * but http1_feed() wrote to the arena since (it only adds to it, until the next message).
  * Callers read the members above the line, and write only @to.
  */
@@ -162,7 +162,8 @@ void http1_init(struct http1 *p, enum http1_side side, char *arena, size_t size)
  *
  * Stricter than RFC 9112 lets us be, for what its readers do not agree upon: a second
  * Content-Length, even an equal one or in a list, Transfer-Encoding with a parameter, an
- * empty element or in HTTP/1.0, control characters in a head, chunks without CR LF.
+ * empty element or in HTTP/1.0, HT behind the value of either, control characters in a head,
+ * chunks without CR LF.
  *
  * Context: any thread, one at a time; no lock, no allocation; errno kept.
  */

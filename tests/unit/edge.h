@@ -27,7 +27,7 @@ static inline const char *edge_slot(unsigned slot, const void *bytes, size_t n)
 		ends[slot] = room + EDGE_PAGES * page;
 		assert(mprotect(ends[slot], page, PROT_NONE) == 0);
 	}
-	return memcpy(ends[slot] - n, bytes, n);
+	return n > 0 ? memcpy(ends[slot] - n, bytes, n) : ends[slot];
 }
 
 /* The same in slot 0. */

@@ -23,6 +23,7 @@ struct said {
 	char *arena;
 	size_t at;         /* bytes taken in all */
 	size_t line_at;    /* where the present message began */
+	uint64_t length;   /* of its body, as known at the end of its head */
 	const char *wrong; /* what must never be, was */
 	size_t n_stops;
 	struct {
@@ -112,6 +113,7 @@ static inline void said_head(struct said *s)
 
 	if (p->head_bytes != s->at - s->line_at)
 		s->wrong = "head_bytes are not the head's";
+	s->length = p->to_read;
 	if (p->side == HTTP1_REQUESTS)
 		text_add(&s->heads, http1_method_name(p->method));
 	else
@@ -168,6 +170,29 @@ static inline void said_feed(struct said *s, const char *bytes, size_t n)
 		if (stop == HTTP1_OPAQUE && s->p.reason == HTTP1_FOLLOWED)
 			s->wrong = "opaque without a reason";
 	} while (stop != HTTP1_MORE);
+}
+
+/* Within a body whose length was said in its head, or that lasts until close. */
+static inline bool said_in_body(const struct said *s)
+{
+	return s->n_stops > 0 && s->stops[s->n_stops - 1].stop == HTTP1_HEAD_DONE &&
+	       (s->length > 0 || s->p.until_close);
+}
+
+/* Skips up to @n bytes; returns how many. */
+static inline size_t said_skip(struct said *s, size_t n)
+{
+	uint64_t used = UINT64_MAX;
+	const enum http1_stop stop = http1_skip(&s->p, n, &used);
+
+	if (used > n || (stop == HTTP1_MORE && used != n)) {
+		s->wrong = "more or fewer bytes skipped than given";
+		return n;
+	}
+	s->at += used;
+	if (stop != HTTP1_MORE)
+		said_stop(s, stop);
+	return used;
 }
 
 static inline bool said_same(const struct said *a, const struct said *b)
