@@ -124,6 +124,10 @@ static inline void said_head(struct said *s)
 	said_word_if(s, p->expects, " expects");
 	said_word_if(s, p->until_close, " until-close");
 	said_word_if(s, p->fields_cut, " fields-cut");
+	if (p->to_read > 0) {
+		text_add(&s->heads, " length=");
+		text_add_u64(&s->heads, p->to_read);
+	}
 	said_slices(s);
 	text_add(&s->heads, "\n");
 }
