@@ -34,6 +34,38 @@ static const struct verb verbs[] = {
 	  "Columns: results since the breaker was made; failures in a ROW; calls REFUSED; how\n"
 	  "long it has been in its state (FOR) and how long an open one still refuses (RETRY).\n"
 	  "Exit status: 0 shown, 1 a named SERVICE was not found, 2 usage.\n" },
+	{ "tail", tail_main, "show events and spans as they happen",
+	  "usage: agentshim tail [--json] [--count N] [--for DURATION] [--on-change COMMAND]\n"
+	  "                      [SERVICE...]\n"
+	  "\n"
+	  "  --json       a line of JSON each, as AGENTSHIM_LOG has them\n"
+	  "  --count N    end after N lines\n"
+	  "  --for DURATION\n"
+	  "               end after that long, such as 10s or 1m30s\n"
+	  "  --on-change COMMAND\n"
+	  "               run `sh -c COMMAND` when a breaker changes its state, with the change\n"
+	  "               as a line of JSON on its standard input; one at a time, at most once\n"
+	  "               a second for each breaker, \"summed\" says how many changes it is for\n"
+	  "\n"
+	  "Follows services that appear later, too. Ends well when interrupted, and when its\n"
+	  "reader goes away.\n"
+	  "Exit status: 0 ended, 1 it could not write, 2 usage.\n" },
+	{ "trace", trace_main, "show one trace, over all services, as a tree over time",
+	  "usage: agentshim trace [--json] ID|--last\n"
+	  "\n"
+	  "  ID      32 hexadecimal digits, or a UUID; of an old short id its 16\n"
+	  "  --last  the trace of the span that ended last\n"
+	  "  --json  one object: trace_id, whole, spans as `tail --json` has them\n"
+	  "\n"
+	  "AT is when a span began, counted from the first one; ! marks one with an error. The\n"
+	  "page is as wide as COLUMNS says, else as the terminal, else 80.\n"
+	  "Exit status: 0 shown, 1 no span of it is there, 2 usage.\n" },
+	{ "metrics", metrics_main, "print what services count, for Prometheus",
+	  "usage: agentshim metrics [SERVICE...]\n"
+	  "\n"
+	  "Prints breakers, spans and coverage in Prometheus' text format. Where two services\n"
+	  "have one name, the label `service` is the stem of their files.\n"
+	  "Exit status: 0 printed, 1 a named SERVICE was not found, 2 usage.\n" },
 	{ "run", run_main, "run a command under the shim",
 	  "usage: agentshim run [--] COMMAND [ARGUMENT...]\n"
 	  "\n"

@@ -26,6 +26,9 @@ struct verb {
 int status_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int mode_main(int argc, char **argv);
+int tail_main(int argc, char **argv);
+int trace_main(int argc, char **argv);
+int metrics_main(int argc, char **argv);
 
 /* One line on standard error, after "agentshim: "; a newline is added. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "core/clock.h"
+#include "core/span.h"
 #include "core/text.h"
 
 /* Is @text, an event's, the peer @shown? A long peer is cut in the event. */
@@ -279,5 +280,45 @@ const char *view_event(const struct event *e, char *buf, size_t size)
 				event_kind_name((enum event_kind) e->kind));
 		break;
 	}
+	return buf;
+}
+
+const char *view_result(const struct event *e, char *buf)
+{
+	const char *const error = span_error_name(e->span.error);
+	struct text t = text_in(buf, VIEW_RESULT_SIZE);
+
+	if (e->span.status != 0)
+		text_add_u64(&t, e->span.status);
+	if (error != NULL) {
+		text_add(&t, t.used > 0 ? " " : "");
+		text_add(&t, error);
+	}
+	return buf;
+}
+
+const char *view_operation(const struct event *e, char *buf, size_t size)
+{
+	char raw[EVENT_TEXT_SIZE + 8];
+	struct text t = text_in(raw, sizeof(raw));
+
+	span_operation(e, &t);
+	return view_shown(raw, sizeof(raw), buf, size);
+}
+
+const char *view_span(const struct event *e, char *buf, size_t size)
+{
+	char operation[EVENT_TEXT_SIZE + 8], result[VIEW_RESULT_SIZE];
+	struct text t = text_in(buf, size);
+
+	text_add(&t, span_kind_name(e->span.kind));
+	text_add(&t, " ");
+	text_add(&t, view_operation(e, operation, sizeof(operation)));
+	text_add(&t, " ");
+	text_add(&t, view_result(e, result));
+	text_add(&t, *result != '\0' ? " " : "");
+	text_add_ms(&t, e->span.duration_ns);
+	text_add(&t, "ms trace ");
+	span_trace_id(e, &t);
 	return buf;
 }

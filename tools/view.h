@@ -76,6 +76,17 @@ void view_clock(uint64_t wall_ns, char *buf, size_t size, const char *format);
 /* An event in some words: "db:5432 closed > open, consecutive_failures, ECONNREFUSED" */
 const char *view_event(const struct event *e, char *buf, size_t size);
 
+/* How a span ended: "200", "503", "timeout", "200 connection_closed"; "" when nobody knows */
+#define VIEW_RESULT_SIZE 40
+const char *view_result(const struct event *e, char *buf);
+
+/* What it did, "GET /users". @size: EVENT_TEXT_SIZE + 8 holds all */
+const char *view_operation(const struct event *e, char *buf, size_t size);
+
+/* A span in a line: "server GET /users 503 45.2ms trace 550e8400e29b41d4a716446655440000" */
+#define VIEW_SPAN_SIZE 320
+const char *view_span(const struct event *e, char *buf, size_t size);
+
 struct status_options {
 	bool json, stacks, watch, colour;
 	unsigned lines;   /* of the terminal; 0: as many as there are */

@@ -7,6 +7,12 @@
  *   breaker PEER STEPS          STEPS: s success, f failure, x exclusion, r any verdict
  *   event KIND ID PART PARTS TEXT MODE
  *   open PEER SECONDS           the change that opened PEER, as an event
+ *   change PEER FROM TO         another change of PEER, as an event
+ *   span KIND TRACE SPAN PARENT BITS STATUS ERROR BEGIN_NS DURATION_NS METHOD PATH HOST
+ *                               a completed span; ids are bare hexadecimal, "-" is no text
+ *   more KEY VALUE              a record with a further attribute of the last span
+ *   count NUMBER N              adds to a counter of core/metrics.h
+ *   observe NUMBER NS           a duration in one of its histograms
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -20,6 +26,7 @@
 #include "core/event.h"
 #include "core/ring.h"
 #include "core/segment.h"
+#include "core/span.h"
 #include "core/state.h"
 #include "core/text.h"
 
@@ -184,10 +191,67 @@ static int add_opening(const char *peer, unsigned seconds)
 	return 0;
 }
 
+static void add_change(const char *peer, unsigned from, unsigned to)
+{
+	const struct event e = {
+		.kind = EVENT_STATE_CHANGE,
+		.from = (uint8_t) from,
+		.to = (uint8_t) to,
+		.reason = BREAKER_REASON_TIMEOUT_ELAPSED,
+	};
+
+	add_event(e, peer);
+}
+
+static const char *text_of(const char *hex, char *buf, size_t size)
+{
+	return strcmp(hex, "-") == 0 ? unhex("", buf, size) : unhex(hex, buf, size);
+}
+
+static struct event last; /* span */
+
+static int add_span(const char *line)
+{
+	char trace[64], own[64], parent[64], raw[3][1024], texts[3][1024], ids[2][32];
+	unsigned kind, bits, status, error;
+	unsigned long long begin_ns, duration_ns;
+	struct context c = { .flags = CONTEXT_SAMPLED };
+
+	if (sscanf(line, "span %u %63s %63s %63s %u %u %u %llu %llu %1023s %1023s %1023s", &kind,
+		   trace, own, parent, &bits, &status, &error, &begin_ns, &duration_ns, raw[0],
+		   raw[1], raw[2]) != 12)
+		return fail(line);
+	memcpy(c.trace_id, unhex(trace, ids[0], 17), 16);
+	memcpy(c.span_id, unhex(own, ids[0], 9), 8);
+	span_begin(&last, (enum span_kind) kind, &c,
+		   strcmp(parent, "-") == 0 ? NULL : (const uint8_t *) unhex(parent, ids[1], 9),
+		   begin_ns, begin_ns / 2);
+	for (int i = 0; i < 3; i++)
+		(void) text_of(raw[i], texts[i], sizeof(texts[i]));
+	span_texts(&last, texts[0], strlen(texts[0]), texts[1], strlen(texts[1]), texts[2],
+		   strlen(texts[2]));
+	last.pid = last.tid = 4242;
+	last.span.bits |= (uint8_t) bits;
+	last.span.protocol = SPAN_HTTP_1_1;
+	span_end(&last, (uint16_t) status, (enum span_error) error, begin_ns / 2 + duration_ns);
+	(void) ring_write(&spans, 2, &last);
+	return 0;
+}
+
+static void add_more(const char *key, const char *value)
+{
+	struct event more;
+
+	span_more_begin(&more, &last);
+	(void) span_more_add(&more, key, value, strlen(value));
+	(void) ring_write(&spans, 2, &more);
+}
+
 int main(void)
 {
-	char line[LINE_SIZE], a[1024], b[1024], c[1024], text[1024];
+	char line[LINE_SIZE], a[1024], b[1024], c[1024], text[1024], value[1024];
 	unsigned kind, id, part, parts, mode, seconds;
+	unsigned long long n;
 
 	while (fgets(line, sizeof(line), stdin) != NULL) {
 		int rc = 0;
@@ -203,6 +267,16 @@ int main(void)
 			add_event((struct event) { .kind = kind, .id = id, .part = (uint8_t) part,
 						   .parts = (uint8_t) parts, .mode = (uint8_t) mode },
 				  strcmp(a, "-") == 0 ? "" : unhex(a, text, sizeof(text)));
+		else if (sscanf(line, "change %1023s %u %u", a, &part, &parts) == 3)
+			add_change(unhex(a, text, sizeof(text)), part, parts);
+		else if (strncmp(line, "span ", 5) == 0)
+			rc = add_span(line);
+		else if (sscanf(line, "more %1023s %1023s", a, b) == 2)
+			add_more(unhex(a, text, sizeof(text)), text_of(b, value, sizeof(value)));
+		else if (sscanf(line, "count %u %llu", &kind, &n) == 2)
+			metrics_add(&state->metrics, kind, (enum metrics_counter) kind, n);
+		else if (sscanf(line, "observe %u %llu", &kind, &n) == 2)
+			metrics_observe(&state->metrics, 1, (enum metrics_histogram) kind, n);
 		else
 			return fail(line);
 		if (rc != 0)

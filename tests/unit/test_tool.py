@@ -95,6 +95,34 @@ def event(kind, text='', number=1, part=0, parts=0, mode=0):
     return f'event {KINDS.get(kind, kind)} {number} {part} {parts} {text.hex() or "-"} {mode}'
 
 
+def hexed(text):
+    text = text if isinstance(text, bytes) else text.encode('latin-1')
+    return text.hex() or '-'
+
+
+# Wall clock of the spans' beginnings, and the trace that they belong to.
+BASE = 1_795_780_800_000_000_000
+TRACE = '550e8400e29b41d4a716446655440000'
+MS = 1_000_000
+INTERNAL, SERVER, CLIENT = range(3)
+TIMEOUT, MORE_FOLLOWS, REMOTE = 2, 8, 1
+
+
+def span(kind, number, parent=None, at=0, took=MS, path='/', method='GET', status=200, error=0,
+         bits=0, host='api.local', trace=TRACE):
+    ids = f'{trace} {number:016x} {"-" if parent is None else f"{parent:016x}"}'
+    return f'span {kind} {ids} {bits} {status} {error} {BASE + at} {took} ' \
+        f'{hexed(method)} {hexed(path)} {hexed(host)}'
+
+
+def more(key, value):
+    return f'more {hexed(key)} {hexed(value)}'
+
+
+def change(peer, before, after):
+    return f'change {hexed(peer)} {before} {after}'
+
+
 def patch(path, at, data):
     with open(path, 'r+b') as f:
         f.seek(at)
@@ -557,11 +585,397 @@ def an_order_survives_the_loss_of_the_ring(p):
     assert control_of(path) == 3
 
 
+# ---- tail ----
+
+class Tail:
+    """`agentshim tail` at work; says on standard error that it waits before there is a service."""
+
+    def __init__(self, place, *args, **more_env):
+        self.run = subprocess.Popen([TOOL, 'tail', *args], env=place.env(**more_env),
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.rest = b''
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        if self.run.poll() is None:
+            self.run.kill()
+        self.run.wait()
+        self.run.stdout.close()
+        self.run.stderr.close()
+
+    def waits(self):
+        read_until(self.run.stderr.fileno(), b'waiting\n')
+        return self
+
+    def line(self):
+        if b'\n' not in self.rest:
+            self.rest += read_until(self.run.stdout.fileno(), b'\n')
+        line, self.rest = self.rest.split(b'\n', 1)
+        return line.decode()
+
+    def ends(self):
+        """Its status, and what it still printed."""
+        out = self.rest + self.run.stdout.read()
+        return self.run.wait(PATIENT_S), out.decode()
+
+
+def tail_shows_what_appears_in_order(p):
+    with Tail(p, '--count', '4') as tail:
+        tail.waits()
+        p.lay(span(SERVER, 1, took=45 * MS, path='/users', status=503),
+              event('call_rejected', 'db:5432'), change('db:5432', 2, 1))
+        out = [tail.line() for _ in range(3)]
+        words = [line.split(' ', 2) for line in out]
+        assert all(re.fullmatch(r'\d\d:\d\d:\d\d\.\d\d\d', w[0]) for w in words), out
+        texts = [w[2].strip() for w in words]
+        assert f'server GET /users 503 45ms trace {TRACE}' in texts, out
+        assert texts.index('db:5432 refused 0') < texts.index('db:5432 open > half-open, '
+                                                              'timeout_elapsed')
+        p.lay(span(CLIENT, 2, 1), stem='nginx-000000000001', name=b'nginx')
+        line = tail.line()
+        assert ' nginx  client GET / 200 1ms' in line, line
+        assert tail.ends() == (0, '')
+
+
+def tail_leaves_out_what_was_there(p):
+    p.lay(event('call_rejected', 'old:1'), span(SERVER, 1, path='/old'))
+    with Tail(p, '--json', 'curl') as tail:
+        number = 0
+        while not select.select([tail.run.stdout], [], [], 0.2)[0]:
+            p.lay(event('call_rejected', f'new{number}:1'))
+            number += 1
+            assert number < 5 * PATIENT_S
+        assert json.loads(tail.line())['breaker'].startswith('new')
+        tail.run.send_signal(signal.SIGTERM)
+        assert tail.ends()[0] == 0
+
+
+def tail_in_json_is_the_log(p):
+    with Tail(p, '--json', '--count', '3') as tail:
+        tail.waits()
+        p.lay(span(SERVER, 1, path='/a"', bits=MORE_FOLLOWS), more('user.id', '42'),
+              more('trace_id', 'forged'), event('stack', '0=/x|0+1'), change('db:5432', 0, 2),
+              span(SERVER, 2, error=TIMEOUT, status=0))
+        lines = [json.loads(tail.line()) for _ in range(3)]
+        assert tail.ends() == (0, '')
+    first, second = [e for e in lines if e['event'] == 'span_completed']
+    assert first['user.id'] == '42' and first['trace_id'] == TRACE
+    assert first['operation'] == 'GET /a"' and first['level'] == 'info'
+    assert second['error.type'] == 'timeout' and 'user.id' not in second
+    assert [e['to'] for e in lines if e['event'] == 'state_change'] == ['open']
+
+
+def tail_follows_one_service_and_its_new_files(p):
+    with Tail(p, 'curl') as tail:
+        tail.waits()
+        p.lay(event('call_rejected', 'other:1'), stem='nginx-000000000001', name=b'nginx')
+        path = p.lay(event('call_rejected', 'first:1'))
+        assert 'first:1' in tail.line()
+        for kind in 'state', 'ring', 'spans':
+            os.unlink(path[:-5] + kind)
+        p.lay(event('call_rejected', 'second:1'))
+        assert 'second:1' in tail.line()
+        tail.run.send_signal(signal.SIGINT)
+        assert tail.ends() == (0, '')
+
+
+def tail_ends_by_the_clock_and_without_a_reader(p):
+    began = time.monotonic()
+    done = p.ok('tail', '--for', '300ms')
+    assert time.monotonic() - began >= 0.3 and done.stdout == b''
+    with Tail(p) as tail:
+        tail.waits()
+        tail.run.stdout.close()
+        assert tail.run.wait(PATIENT_S) == 0
+    with Tail(p) as tail:
+        tail.waits()
+        p.lay(*[event('call_rejected', f'p{i}:1') for i in range(10)])
+        tail.line()
+        p.lay(*[event('call_rejected', f'q{i}:1') for i in range(100)])
+        tail.run.stdout.close()
+        assert tail.run.wait(PATIENT_S) == 0
+    with open('/dev/full', 'wb') as full:
+        with subprocess.Popen([TOOL, 'tail'], env=p.env(), stdout=full,
+                              stderr=subprocess.PIPE) as tail:
+            while tail.poll() is None:
+                p.lay(event('call_rejected', 'r:1'))
+            assert tail.returncode == 1 and b'cannot write' in tail.stderr.read()
+
+
+def tail_runs_a_command_per_change(p):
+    out = os.path.join(p.path, 'out')
+    with Tail(p, '--count', '4', '--on-change', f'cat >> {out}; echo >&2 seen') as tail:
+        tail.waits()
+        p.lay(change('a:1', 0, 2), change('b:1', 0, 2), change('a:1', 2, 1), change('a:1', 1, 0))
+        assert tail.ends()[0] == 0
+    with open(out, encoding='utf-8') as f:
+        runs = [json.loads(line) for line in f]
+    assert sum(r['summed'] for r in runs if r['breaker'] == 'a:1') == 3, runs
+    assert sum(r['summed'] for r in runs if r['breaker'] == 'b:1') == 1, runs
+    assert [r['to'] for r in runs if r['breaker'] == 'a:1'][-1] == 'closed'
+    assert all(r['event'] == 'state_change' and r['service'] == 'curl' for r in runs)
+
+
+def tail_runs_one_command_at_a_time(p):
+    out, fifo = os.path.join(p.path, 'out'), os.path.join(p.path, 'fifo')
+    os.mkfifo(fifo)
+    with Tail(p, '--on-change', f'cat >> {out}; read line < {fifo}') as tail:
+        tail.waits()
+        p.lay(change('a:1', 0, 2))
+        with open(fifo, 'w', encoding='utf-8') as gate:  # opens when the command reads
+            for peer in 'b:1', 'c:1':
+                p.lay(change(peer, 0, 2))
+            while 'c:1' not in tail.line():
+                pass
+            with open(out, encoding='utf-8') as f:
+                assert len(f.readlines()) == 1
+            gate.write('go\n')
+        with open(fifo, 'w', encoding='utf-8') as gate:
+            gate.write('go\n')
+        tail.run.send_signal(signal.SIGTERM)  # not waiting for the third
+        assert tail.ends()[0] == 0
+
+
+# ---- trace ----
+
+def lay_a_trace(p):
+    p.lay(span(SERVER, 1, took=45 * MS, path='/users'),
+          span(CLIENT, 2, 1, at=MS, took=40 * MS, path='/v1/users', status=503,
+               bits=MORE_FOLLOWS), more('user.id', '42'),
+          span(SERVER, 77, took=MS, trace='11' * 16), name=b'front')
+    p.lay(span(SERVER, 3, 2, at=2 * MS, took=38 * MS, path='/v1/users', status=503, bits=REMOTE),
+          span(CLIENT, 4, 3, at=3 * MS, took=30 * MS, path='/q', status=0, error=TIMEOUT),
+          span(INTERNAL, 5, 3, at=34 * MS, took=MS // 10, method='CreateProcess', path='',
+               status=0),
+          stem='back-000000000001', name=b'back')
+
+
+def trace_is_a_tree_over_time(p):
+    lay_a_trace(p)
+    out = p.ok('trace', TRACE, env=p.env(COLUMNS='80')).stdout.decode()
+    lines_fit(out.encode())
+    head, when, columns, *rows = out.splitlines()
+    assert head == f'trace {TRACE}' and when.endswith('5 spans, 45ms'), out
+    assert columns.split() == ['SPAN', 'AT', 'TIME']
+    shown = [re.sub(r' +\|.*', '', row) for row in rows]
+    assert [re.sub('  +', '  ', row.lstrip()) for row in shown] == [
+        'front server GET /users 200  0ms  45ms', 'front client GET /v1/users !503  1ms  40ms',
+        'back server GET /v1/users !503  2ms  38ms', 'back client GET /q !timeout  3ms  30ms',
+        'back internal CreateProcess  34ms  0.1ms'], shown
+    assert [len(row) - len(row.lstrip()) for row in rows] == [0, 2, 4, 6, 6]
+    bars = [re.search(r'\|(.*)\|$', row)[1] for row in rows]
+    assert {len(bar) for bar in bars} == {16} and bars[0] == 16 * '='
+    assert bars[4].strip() == '=' and bars[4].index('=') == 12
+    for width in 60, 120, 300:
+        lines_fit(p.ok('trace', '--last', env=p.env(COLUMNS=str(width))).stdout, width)
+
+
+def trace_is_found_by_any_form_of_its_id(p):
+    lay_a_trace(p)
+    uuid = '550e8400-e29b-41d4-a716-446655440000'
+    plain = p.ok('trace', TRACE).stdout
+    for form in uuid, uuid.upper(), TRACE.upper():
+        assert p.ok('trace', form).stdout == plain
+    assert p.ok('trace', '--last').stdout == plain  # it ended last
+    p.lay(span(SERVER, 9, trace=16 * '0' + '00c0ffee00c0ffee'))
+    assert b'1 span,' in p.ok('trace', '00C0FFEE00C0FFEE').stdout
+    done = p.tool('trace', '22' * 16)
+    assert done.returncode == 1 and b'no span of trace 2222' in done.stderr
+    for bad in TRACE[:-1], TRACE + '0', uuid.replace('-', '+'), 'g' * 32, uuid[:-1] + '-':
+        assert p.tool('trace', bad).returncode == 2, bad
+
+
+def trace_without_spans_says_so(p):
+    done = p.tool('trace', '--last')
+    assert done.returncode == 1 and b'no span in ' + p.state.encode() in done.stderr
+    p.lay()
+    assert b'no span in ' in p.tool('trace', '--last').stderr
+
+
+def trace_shows_orphans_and_survives_circles(p):
+    p.lay(span(SERVER, 1, 0xdead, took=9 * MS, bits=REMOTE), span(CLIENT, 2, 1, at=MS),
+          span(CLIENT, 3, 0xbeef, at=2 * MS), span(CLIENT, 4, 5), span(CLIENT, 5, 6),
+          span(CLIENT, 6, 4), span(CLIENT, 7, 7), span(CLIENT, 2, 1, at=3 * MS),
+          *[span(CLIENT, i, i - 1, at=4 * MS) for i in range(100, 400)])
+    out = p.ok('trace', '--last').stdout
+    lines_fit(out)
+    assert b'below 000000000000dead, which is not on this host, or is gone:' in out
+    assert b'below 000000000000beef, which is gone, or has not ended yet:' in out
+    assert len(re.findall(rb'curl (?:server|client)', out)) == 308, out
+
+
+def trace_in_json_is_whole(p):
+    lay_a_trace(p)
+    out = json.loads(p.ok('trace', '--json', '--last').stdout)
+    assert out['trace_id'] == TRACE and out['whole'] is True
+    assert [s['span_id'] for s in out['spans']] == [f'{i:016x}' for i in range(1, 6)]
+    assert [s['service'] for s in out['spans']] == ['front', 'front', 'back', 'back', 'back']
+    assert out['spans'][1]['user.id'] == '42'
+    assert out['spans'][2]['parent_span_id'] == f'{2:016x}'
+
+
+def a_service_without_spans_hides_no_other(p):
+    lay_a_trace(p)
+    spans = os.path.join(p.state, 'back-000000000001.v2.spans')
+    os.truncate(spans, os.path.getsize(spans) - 256)
+    done = p.ok('trace', TRACE)
+    assert b'2 spans' in done.stdout and b'another size' in done.stderr or \
+        b'not a file of this version' in done.stderr, done
+    os.unlink(spans)
+    assert b'2 spans' in p.ok('trace', TRACE).stdout
+
+
+def hostile_spans_are_harmless(p):
+    evil = '\x1b[2J\x07\r\n\x7f\x9b2J\xc2\x9b\xff'
+    orders = (span(SERVER, 1, path='/' + evil, method='G' + evil, host=evil, took=5 * MS,
+                   bits=MORE_FOLLOWS), more(evil, evil), change(evil, 0, 2))
+    name = b'b' + evil.encode('latin-1')
+    for args in ['--count', '2'], ['--count', '2', '--json', '--on-change', 'cat >&2']:
+        with Tail(p, *args) as tail:
+            tail.waits()
+            p.lay(*orders, name=name)
+            status, out = tail.ends()
+            assert status == 0 and out.count('\n') == 2, out
+            assert not CONTROLS.search(out.encode() + tail.run.stderr.read()), out
+        shutil.rmtree(p.state)
+    path = p.lay(*orders, name=name)
+    spans = path[:-5] + 'spans'
+    with open(spans, 'rb') as f:
+        good = f.read()
+    for seed in range(20):
+        rand = random.Random(seed)
+        if seed > 0:
+            body = bytearray(good)
+            for _ in range(1 << rand.randrange(16)):
+                body[rand.randrange(HEADER + (64 if seed % 2 else 0), len(body))] = \
+                    rand.randrange(256)
+            patch(spans, 0, body)
+        for args in (['trace', '--last'], ['trace', '--last', '--json']):
+            done = p.tool(*args)
+            assert done.returncode in (0, 1), (seed, done)
+            assert not CONTROLS.search(done.stdout + done.stderr), (seed, done)
+            if done.stdout and '--json' in args:
+                json.loads(done.stdout)
+            else:
+                lines_fit(done.stdout)
+
+
+# ---- metrics ----
+
+SAMPLE = re.compile(r'([a-z_]+)\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\} ([0-9.]+)')
+LABEL = re.compile(r'([a-z]+)="((?:[^"\\\n]|\\[\\"n])*)"(?:,|$)')
+
+
+def page_of(p, *args):
+    """The samples of a page, each family's together; strict about the text format."""
+    out = p.ok('metrics', *args).stdout.decode()
+    families, seen, samples, family = [], set(), {}, None
+    assert out == '' or out.endswith('\n')
+    for line in out.splitlines():
+        if line.startswith('# HELP '):
+            family = re.fullmatch(r'# HELP ([a-z_]+) [A-Z1].*\.', line)[1]
+            assert family not in families, line
+            families.append(family)
+            kind = None
+            continue
+        if line.startswith('# TYPE '):
+            assert kind is None, line
+            kind = re.fullmatch(f'# TYPE {family} (counter|gauge|histogram)', line)[1]
+            assert (kind == 'counter') == family.endswith('_total'), line
+            continue
+        sample = SAMPLE.fullmatch(line)
+        assert sample, line
+        name, labels, value = sample.groups()
+        ends = ('_bucket', '_sum', '_count') if kind == 'histogram' else ('',)
+        assert name in [family + end for end in ends], line
+        assert ''.join(m[0] for m in LABEL.finditer(labels)) == labels, line
+        assert (name, labels) not in seen, line
+        seen.add((name, labels))
+        key = dict(m.groups() for m in LABEL.finditer(labels))
+        samples.setdefault(name, []).append((key, float(value)))
+    return samples
+
+
+def value_of(samples, name, **labels):
+    found = [value for key, value in samples['agentshim_' + name] if key == labels]
+    assert len(found) == 1, (name, labels, samples['agentshim_' + name])
+    return found[0]
+
+
+def metrics_count_what_happened(p):
+    p.lay(breaker('db:5432', 'ssxfffff'), breaker('db:5432', 'rr'), breaker('ok:1', 's'),
+          'count 0 5', 'count 1 3', 'count 2 7', 'count 4 2', 'count 5 1', 'count 6 4',
+          'count 7 1', 'count 8 9', 'count 24 6', 'observe 0 5000000', 'observe 0 5000001',
+          'observe 0 60000000000')
+    page = page_of(p)
+    db = {'service': 'curl', 'peer': 'db:5432'}
+    for state, value in (('closed', 0), ('half_open', 0), ('open', 1)):
+        assert value_of(page, 'breaker_state', state=state, **db) == value
+    for before, after, value in (('closed', 'open', 1), ('open', 'half_open', 0),
+                                 ('half_open', 'closed', 0), ('half_open', 'open', 0)):
+        got = value_of(page, 'breaker_transitions_total', **{'from': before, 'to': after}, **db)
+        assert got == value
+    for outcome, value in (('success', 2), ('failure', 5), ('excluded', 1)):
+        assert value_of(page, 'breaker_calls_total', outcome=outcome, **db) == value
+    for state, value in (('closed', 8), ('half_open', 0), ('refused', 2)):
+        assert value_of(page, 'breaker_requests_total', state=state, **db) == value
+    assert value_of(page, 'breaker_calls_total', service='curl', peer='ok:1',
+                    outcome='success') == 1
+    for name, value in (('traces_started_total', 5), ('traces_completed_total', 4),
+                        ('traces_errors_total', 1), ('spans_errors_total', 2),
+                        ('spans_dropped_total', 1)):
+        assert value_of(page, name, service='curl') == value, name
+    for kind, value in (('server', 3), ('client', 7), ('internal', 0)):
+        assert value_of(page, 'spans_total', service='curl', kind=kind) == value
+    assert value_of(page, 'coverage_total', service='curl', what='injected') == 9
+    assert value_of(page, 'coverage_total', service='curl', what='opaque_memory') == 6
+    served = {'service': 'curl', 'kind': 'server'}
+    assert value_of(page, 'span_duration_seconds_count', **served) == 3
+    assert value_of(page, 'span_duration_seconds_sum', **served) == 60.010000001
+    buckets = [(key['le'], value) for key, value in page['agentshim_span_duration_seconds_bucket']
+               if key['kind'] == 'server']
+    assert [le for le, _ in buckets] == ['0.005', '0.01', '0.025', '0.05', '0.075', '0.1', '0.25',
+                                         '0.5', '0.75', '1', '2.5', '5', '7.5', '10', '+Inf']
+    assert [value for _, value in buckets] == [1] + 13 * [2] + [3]
+
+
+def metrics_tell_all_series_apart(p):
+    assert page_of(p) == {}
+    p.lay(breaker('a:1', 's'), name=b'q"u\\o\nt')
+    p.lay(breaker('a:1', 's'), breaker('a\x01:1', 's'), breaker('a\x02:1', 's'),
+          stem='nginx-000000000001', name=b'nginx')
+    p.lay(breaker('a:1', 's'), stem='nginx-000000000002', name=b'nginx')
+    names = {key['service'] for key, _ in page_of(p)['agentshim_spans_dropped_total']}
+    assert names == {'q\\"u\\\\o?t', 'nginx-000000000001', 'nginx-000000000002'}, names
+    names = {key['service'] for key, _ in page_of(p, 'nginx-000000000002')[
+        'agentshim_spans_dropped_total']}
+    assert names == {'nginx'}
+    done = p.tool('metrics', 'nginx', 'nope')
+    assert done.returncode == 1 and b'no service is called nope' in done.stderr
+    assert b'nginx-000000000001' in done.stdout
+
+
+def metrics_of_noise_are_well_formed(p):
+    path = p.lay(*[breaker(f'peer{i}:1', 'sf') for i in range(20)])
+    size = os.path.getsize(path)
+    for seed in range(10):
+        rand = random.Random(seed)
+        patch(path, HEADER, rand.randbytes(size - HEADER) if seed == 0 else
+              rand.randbytes(1 << (2 * seed)))
+        page_of(p)
+
+
 # ---- command line ----
 
 def usage_errors_are_one_line_with_a_hint(p):
     for args in ([], ['bogus'], ['--bogus'], ['status', '--bogus'], ['off'], ['off', 'a', 'b'],
-                 ['off', '--dir'], ['on', '-x', 'a'], ['run'], ['run', '--'], ['run', '-x', 'true']):
+                 ['off', '--dir'], ['on', '-x', 'a'], ['run'], ['run', '--'], ['run', '-x', 'true'],
+                 ['tail', '-x'], ['tail', '--for'], ['tail', '--for', '10'], ['tail', '--count'],
+                 ['tail', '--count', '0'], ['tail', '--count', '-1'], ['tail', '--on-change'],
+                 ['trace'], ['trace', '-x'], ['trace', TRACE, '--last'], ['trace', 'a', 'b'],
+                 ['trace', 'xyz'], ['metrics', '-x']):
         done = p.tool(*args)
         assert done.returncode == 2, (args, done)
         assert done.stdout == b'' and done.stderr.count(b'\n') == 1, (args, done)
@@ -572,7 +986,7 @@ def help_and_version_are_answers(p):
     assert re.fullmatch(rb'agentshim \d+\.\d+\.\d+\n', p.ok('--version').stdout)
     general = p.ok('--help').stdout
     lines_fit(general)
-    for verb in ('status', 'run', 'off', 'on', 'observe'):
+    for verb in ('status', 'tail', 'trace', 'metrics', 'run', 'off', 'on', 'observe'):
         assert verb.encode() in general
         out = p.ok(verb, '--help').stdout
         lines_fit(out, 90)
@@ -766,6 +1180,23 @@ CASES = [
     an_order_is_stored_recorded_and_taken_back,
     unknown_and_ambiguous_services_are_listed,
     an_order_survives_the_loss_of_the_ring,
+    tail_shows_what_appears_in_order,
+    tail_leaves_out_what_was_there,
+    tail_in_json_is_the_log,
+    tail_follows_one_service_and_its_new_files,
+    tail_ends_by_the_clock_and_without_a_reader,
+    tail_runs_a_command_per_change,
+    tail_runs_one_command_at_a_time,
+    trace_is_a_tree_over_time,
+    trace_is_found_by_any_form_of_its_id,
+    trace_without_spans_says_so,
+    trace_shows_orphans_and_survives_circles,
+    trace_in_json_is_whole,
+    a_service_without_spans_hides_no_other,
+    hostile_spans_are_harmless,
+    metrics_count_what_happened,
+    metrics_tell_all_series_apart,
+    metrics_of_noise_are_well_formed,
     usage_errors_are_one_line_with_a_hint,
     help_and_version_are_answers,
     a_full_disk_is_no_success,
