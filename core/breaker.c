@@ -615,6 +615,11 @@ bool breaker_settle(struct breaker *b, const struct policy *p, struct breaker_ti
 	return counted;
 }
 
+enum breaker_state breaker_ticket_state(const struct breaker_ticket *ticket)
+{
+	return state_of(ticket->generation);
+}
+
 enum breaker_state breaker_state(struct breaker *b, const struct policy *p, uint64_t now,
 				 const struct breaker_watch *watch)
 {

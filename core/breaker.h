@@ -168,6 +168,9 @@ bool breaker_settle(struct breaker *b, const struct policy *p, struct breaker_ti
 		    enum breaker_outcome outcome, uint64_t now,
 		    const struct breaker_watch *watch);
 
+/* breaker_ticket_state - in which state was it admitted? Closed, of no ticket. */
+enum breaker_state breaker_ticket_state(const struct breaker_ticket *ticket);
+
 /*
  * breaker_state - the state after transitions that are due at @now
  * Context: as breaker_admit().

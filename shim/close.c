@@ -17,12 +17,14 @@
 #include "shim/life.h"
 #include "shim/real.h"
 #include "shim/stream.h"
+#include "shim/traffic.h"
 
 static void leave(int fd, fds_word word)
 {
 	const int saved = errno;
 
 	if (life_own_memory() && guard_enter()) {
+		traffic_turn(word);
 		stream_leave(fd, word);
 		guard_leave();
 	}
@@ -108,6 +110,8 @@ EXPORT int shutdown(int fd, int how)
 	if (word != 0 && life_own_memory() && guard_enter()) {
 		const int saved = errno;
 
+		if (how != SHUT_RD)
+			traffic_leaves(fd, word);
 		stream_shutdown(fd, word, how);
 		guard_leave();
 		errno = saved;

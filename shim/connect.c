@@ -14,6 +14,7 @@
 #include "shim/real.h"
 #include "shim/shared.h"
 #include "shim/stream.h"
+#include "shim/traffic.h"
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
@@ -98,10 +99,11 @@ enum gate connect_gate(int fd, const struct sockaddr *addr, socklen_t len, int *
 	case SHARED_REFUSED:
 		gate = GATE_REFUSE;
 		break;
+	case SHARED_UNJUDGED:
 	case SHARED_ADMITTED:
 		if (stream_open(fd, &admission, now))
 			gate = GATE_FOLLOW;
-		else
+		else if (admission.judged)
 			shared_settle(&admission, BREAKER_EXCLUDED, 0, now);
 		break;
 	}
@@ -168,6 +170,7 @@ EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 		const int saved = errno;
 
 		stream_so_error(fd, word, *(const int *) value);
+		traffic_turn(word);
 		guard_leave();
 		errno = saved;
 	}

@@ -12,11 +12,17 @@
 #include <stdbool.h>
 
 #include "core/names.h"
+#include "shim/request.h"
 
 /* All thread-local memory of ours. Zero-filled in a new thread. */
 struct guard {
 	bool inside;
 	struct names_latest latest; /* the thread's latest lookup (resolve.c) */
+	struct request_token current; /* what the thread works on (current.h) */
+	uint32_t tid, tid_of;       /* the thread's id, and the pid that it is of */
+	uint32_t unanswered;        /* requests that it has read and not answered yet */
+	bool loops;                 /* it has come to a tick of an event loop */
+	bool aside;                 /* a library's hook speaks for its sockets (curl.c) */
 };
 
 _Static_assert(sizeof(struct guard) <= 256, "static TLS is scarce in some hosts");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One bit for each accepted descriptor. Bits that a missed close left behind heal when seen. */
+/* Which descriptors were accepted, and which listen; bits left by a missed close heal when seen. */
 #include "shim/inbound.h"
 
 #include <errno.h>
@@ -16,6 +16,7 @@
 #include "shim/fds.h"
 #include "shim/life.h"
 #include "shim/real.h"
+#include "shim/stream.h"
 
 #define WORDS (FDS_PAGES * FDS_PAGE / 64)
 
@@ -25,8 +26,33 @@
 /* Between a client's end and what a program does about it: a turn of its event loop. */
 #define LATELY_MS 1000
 
-static _Atomic uint64_t words[WORDS];
+/* Bits by descriptor. Relaxed, all of it: a bit seen late spares or costs one exclusion. */
+static _Atomic uint64_t words[WORDS]; /* accepted */
+static _Atomic uint64_t listeners[WORDS];
 static _Atomic uint32_t top; /* words from here on were never touched */
+
+static bool is_set(const _Atomic uint64_t *bits, int fd)
+{
+	const unsigned at = (unsigned) fd / 64;
+
+	return at < WORDS && (atomic_load_explicit(&bits[at], memory_order_relaxed) >>
+				      (unsigned) fd % 64 & 1) != 0;
+}
+
+static void set(_Atomic uint64_t *bits, int fd)
+{
+	const unsigned at = (unsigned) fd / 64;
+
+	if (at < WORDS)
+		atomic_fetch_or_explicit(&bits[at], UINT64_C(1) << (unsigned) fd % 64,
+					 memory_order_relaxed);
+}
+
+static void clear(_Atomic uint64_t *bits, int fd)
+{
+	atomic_fetch_and_explicit(&bits[(unsigned) fd / 64], ~(UINT64_C(1) << (unsigned) fd % 64),
+				  memory_order_relaxed);
+}
 
 void inbound_begins(int fd)
 {
@@ -35,9 +61,7 @@ void inbound_begins(int fd)
 
 	if (at >= WORDS)
 		return;
-	/* Relaxed, all of it: a bit seen late spares or costs one exclusion. */
-	atomic_fetch_or_explicit(&words[at], UINT64_C(1) << (unsigned) fd % 64,
-				 memory_order_relaxed);
+	set(words, fd);
 	while (seen <= at &&
 	       !atomic_compare_exchange_weak_explicit(&top, &seen, at + 1, memory_order_relaxed,
 						      memory_order_relaxed))
@@ -46,12 +70,25 @@ void inbound_begins(int fd)
 
 void inbound_ends(int fd)
 {
-	const unsigned at = (unsigned) fd / 64;
-	const uint64_t bit = UINT64_C(1) << (unsigned) fd % 64;
+	const bool was_accepted = is_set(words, fd), listened = is_set(listeners, fd);
 
-	if (at < WORDS && (atomic_load_explicit(&words[at], memory_order_relaxed) & bit) != 0 &&
-	    life_own_memory())
-		atomic_fetch_and_explicit(&words[at], ~bit, memory_order_relaxed);
+	if ((!was_accepted && !listened) || !life_own_memory())
+		return;
+	if (was_accepted)
+		clear(words, fd);
+	if (listened)
+		clear(listeners, fd);
+}
+
+void inbound_listens(int fd)
+{
+	if (!is_set(listeners, fd))
+		set(listeners, fd);
+}
+
+bool inbound_is_listener(int fd)
+{
+	return is_set(listeners, fd);
 }
 
 /*
@@ -82,7 +119,9 @@ static bool hung_up_in(uint32_t at, uint64_t bits)
 	if (raw_syscall(SYS_ppoll, (long) fds, n, (long) &at_once, 0, 0, 0) <= 0)
 		return false;
 	for (unsigned i = 0; i < n; i++) {
-		if ((fds[i].revents & POLLNVAL) != 0 || fds_get(fds[i].fd) != 0)
+		const fds_word word = fds_get(fds[i].fd);
+
+		if ((fds[i].revents & POLLNVAL) != 0 || (word != 0 && !stream_inbound(word)))
 			inbound_ends(fds[i].fd);
 		else if ((fds[i].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 &&
 			 lately(fds[i].fd))

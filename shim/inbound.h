@@ -17,6 +17,13 @@ void inbound_begins(int fd);
 void inbound_ends(int fd);
 
 /*
+ * inbound_listens - @fd waits for connections; inbound_is_listener - does it?
+ * Context: as inbound_begins(); the question is two loads.
+ */
+void inbound_listens(int fd);
+bool inbound_is_listener(int fd);
+
+/*
  * inbound_hung_up - has the other side of an accepted, still open connection gone?
  * Looks at a limited number of them, so false may also mean: not seen.
  * Context: any thread, signal handlers too; some ppoll(2), which wait for nothing; errno kept.

@@ -15,6 +15,7 @@
 
 #include "core/clock.h"
 #include "core/rcu.h"
+#include "shim/current.h"
 #include "shim/guard.h"
 #include "shim/peer.h"
 #include "shim/raw.h"
@@ -56,6 +57,23 @@ uint32_t life_pid(void)
 		atomic_store_explicit(&life->pid, pid, memory_order_relaxed);
 	}
 	return pid;
+}
+
+uint32_t life_tid(void)
+{
+	const uint32_t pid = life_pid();
+
+	/* A forked child's first thread has its parent's memory, this included. */
+	if (guard.tid_of != pid) {
+		guard.tid = (uint32_t) raw_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0);
+		guard.tid_of = pid;
+	}
+	return guard.tid;
+}
+
+bool life_acts(void)
+{
+	return armed && !atomic_load_explicit(&sandboxed, memory_order_relaxed);
 }
 
 bool life_own_memory(void)
@@ -173,6 +191,8 @@ __attribute__((constructor)) static void load(int argc, char **argv, char **envp
 	peer_load();
 	shared_load();
 	report_load();
+	current_load(shared_executable(), setting(NULL, "TRACEPARENT"),
+		     setting(NULL, "TRACESTATE"));
 	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) != 0)
 		goto out;
 	armed = true;

@@ -19,6 +19,9 @@ struct life {
 	_Atomic uint32_t pid;
 	_Atomic uint32_t ring;   /* 1 + the ring claimed; 0 none */
 	_Atomic uint32_t building; /* shared.c's lock: somebody maps files just now */
+	_Atomic uint32_t served_requests, idle_requests; /* request.h */
+	_Atomic uint32_t serves; /* it has been asked over HTTP: it is a server */
+	_Atomic uint64_t seed, drawn; /* of random ids (request.c); seed 0: none yet */
 	_Atomic uint64_t start;  /* stands in for the start time: one number per process */
 };
 
@@ -31,6 +34,9 @@ extern const struct config *settings;
 /* false: every hook forwards (AGENTSHIM_DISABLE, AT_SECURE, a second copy of us, …). */
 extern bool armed;
 
+/* The thread's id; asks the kernel once per thread and process. */
+uint32_t life_tid(void);
+
 /* The pid, from the wiped page; asks the kernel once per process. */
 uint32_t life_pid(void);
 
@@ -41,6 +47,13 @@ uint32_t life_pid(void);
  * Context: one getpid(2), past any hook; any thread, signal handlers too; errno kept.
  */
 bool life_own_memory(void);
+
+/*
+ * life_acts - may we act on what a connection carries? As life_own_memory(), but true in a
+ * vfork child: what it sends and reads on its parent's connections happens to them.
+ * Context: one load.
+ */
+bool life_acts(void);
 
 /*
  * life_gone - is there surely no process of that pid in our namespace?

@@ -135,6 +135,91 @@ static ssize_t raw_read_chk(int fd, void *buf, size_t len, size_t size)
 	return raw_read(fd, buf, at_most(len, size));
 }
 
+#define KERNEL_SIGSET_SIZE 8 /* bytes of the kernel's sigset_t */
+
+static int raw_epoll_ctl(int ep, int op, int fd, struct epoll_event *event)
+{
+	return (int) RAW(SYS_epoll_ctl, ep, op, fd, event, 0, 0);
+}
+
+static int raw_epoll_pwait(int ep, struct epoll_event *events, int n, int timeout,
+			   const sigset_t *mask)
+{
+	return (int) RAW(SYS_epoll_pwait, ep, events, n, timeout, mask, KERNEL_SIGSET_SIZE);
+}
+
+static int raw_epoll_wait(int ep, struct epoll_event *events, int n, int timeout)
+{
+	return raw_epoll_pwait(ep, events, n, timeout, NULL);
+}
+
+static int raw_epoll_pwait2(int ep, struct epoll_event *events, int n,
+			    const struct timespec *timeout, const sigset_t *mask)
+{
+	return (int) RAW(SYS_epoll_pwait2, ep, events, n, timeout, mask, KERNEL_SIGSET_SIZE);
+}
+
+static int raw_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+		     const sigset_t *mask)
+{
+	/* The kernel writes what is left of the time; libc's does not. */
+	struct timespec left = timeout != NULL ? *timeout : (struct timespec) { 0 };
+
+	return (int) RAW(SYS_ppoll, fds, n, timeout != NULL ? &left : NULL, mask,
+			 KERNEL_SIGSET_SIZE, 0);
+}
+
+static int raw_poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	const struct timespec t = { timeout / 1000, timeout % 1000 * 1000000L };
+
+	return raw_ppoll(fds, n, timeout >= 0 ? &t : NULL, NULL);
+}
+
+static int raw_poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
+{
+	(void) size;
+	return raw_poll(fds, n, timeout);
+}
+
+static int raw_ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+			 const sigset_t *mask, size_t size)
+{
+	(void) size;
+	return raw_ppoll(fds, n, timeout, mask);
+}
+
+static int raw_pselect(int n, fd_set *in, fd_set *out, fd_set *except,
+		       const struct timespec *timeout, const sigset_t *mask)
+{
+	struct timespec left = timeout != NULL ? *timeout : (struct timespec) { 0 };
+	const struct {
+		const sigset_t *mask;
+		size_t size;
+	} six = { mask, KERNEL_SIGSET_SIZE };
+
+	return (int) RAW(SYS_pselect6, n, in, out, except, timeout != NULL ? &left : NULL, &six);
+}
+
+static int raw_select(int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout)
+{
+	struct timespec left;
+
+	if (timeout == NULL)
+		return raw_pselect(n, in, out, except, NULL, NULL);
+	left = (struct timespec) { timeout->tv_sec, timeout->tv_usec * 1000 };
+
+	const int rc = (int) RAW(SYS_pselect6, n, in, out, except, &left, 0);
+
+	*timeout = (struct timeval) { left.tv_sec, left.tv_nsec / 1000 };
+	return rc;
+}
+
+static int raw_listen(int fd, int backlog)
+{
+	return (int) RAW(SYS_listen, fd, backlog, 0, 0, 0, 0);
+}
+
 static int raw_close(int fd)
 {
 	return (int) RAW(SYS_close, fd, 0, 0, 0, 0, 0);
@@ -286,6 +371,17 @@ struct real real = {
 	.recv_chk = raw_recv_chk,
 	.recvfrom_chk = raw_recvfrom_chk,
 	.read_chk = raw_read_chk,
+	.epoll_ctl = raw_epoll_ctl,
+	.epoll_wait = raw_epoll_wait,
+	.epoll_pwait = raw_epoll_pwait,
+	.epoll_pwait2 = raw_epoll_pwait2,
+	.poll = raw_poll,
+	.ppoll = raw_ppoll,
+	.poll_chk = raw_poll_chk,
+	.ppoll_chk = raw_ppoll_chk,
+	.select = raw_select,
+	.pselect = raw_pselect,
+	.listen = raw_listen,
 	.close = raw_close,
 	.__close = raw_close,
 	.close_range = raw_close_range,
@@ -350,6 +446,17 @@ bool real_fill(void)
 		ROW(recv_chk, "__recv_chk"),
 		ROW(recvfrom_chk, "__recvfrom_chk"),
 		ROW(read_chk, "__read_chk"),
+		ROW(epoll_ctl, "epoll_ctl"),
+		ROW(epoll_wait, "epoll_wait"),
+		ROW(epoll_pwait, "epoll_pwait"),
+		ROW(epoll_pwait2, "epoll_pwait2"),
+		ROW(poll, "poll"),
+		ROW(ppoll, "ppoll"),
+		ROW(poll_chk, "__poll_chk"),
+		ROW(ppoll_chk, "__ppoll_chk"),
+		ROW(select, "select"),
+		ROW(pselect, "pselect"),
+		ROW(listen, "listen"),
 		ROW(close, "close"),
 		ROW(__close, "__close"),
 		ROW(close_range, "close_range"),

@@ -12,9 +12,11 @@
 static FOLLOWED ssize_t read_followed(ssize_t (*next)(int, void *, size_t), int fd, void *buf,
 				      size_t len, fds_word word)
 {
+	const struct iovec v = { buf, len };
+	const uint32_t mark = follow_mark(word, STREAM_IN);
 	const ssize_t rc = next(fd, buf, len);
 
-	follow_received(fd, word, rc, len);
+	follow_received(fd, word, &v, 1, rc, len, mark);
 	return rc;
 }
 
@@ -49,9 +51,14 @@ static size_t room(const struct iovec *iov, size_t n)
 
 static FOLLOWED ssize_t readv_followed(int fd, const struct iovec *iov, int n, fds_word word)
 {
+	const uint32_t mark = follow_mark(word, STREAM_IN);
 	const ssize_t rc = real.readv(fd, iov, n);
 
-	follow_received(fd, word, rc, rc == 0 && n > 0 ? room(iov, (size_t) n) : 0);
+	/* Of a call that failed the vector may be what was wrong with it. */
+	if (rc < 0)
+		follow_received(fd, word, NULL, 0, rc, 1, mark);
+	else
+		follow_received(fd, word, iov, (size_t) n, rc, room(iov, (size_t) n), mark);
 	return rc;
 }
 
@@ -75,12 +82,33 @@ static bool of_the_peer(int flags, ssize_t rc)
 	return !(rc < 0 && errno == EAGAIN && (flags & look) == look);
 }
 
-static FOLLOWED ssize_t recv_followed(int fd, void *buf, size_t len, int flags, fds_word word)
+/* As follow_received(), for calls with flags. */
+static void received(int fd, fds_word word, const struct iovec *iov, size_t n_iov, ssize_t rc,
+		     size_t wanted, int flags, uint32_t mark)
 {
-	const ssize_t rc = real.recv(fd, buf, len, flags);
+	if (!of_the_peer(flags, rc))
+		return;
+	/* Bytes that were only looked at come again. */
+	if (rc > 0 && (flags & MSG_PEEK) != 0 && stream_http(word) == STREAM_HTTP) {
+		follow_peeked(fd, word);
+		return;
+	}
+	/* Thrown away by the kernel, or out of order: we have not seen what went by. */
+	if (rc > 0 && (flags & (MSG_TRUNC | MSG_OOB)) != 0) {
+		traffic_lost(word, STREAM_IN);
+		n_iov = 0;
+	}
+	follow_received(fd, word, iov, n_iov, rc, wanted, mark);
+}
 
-	if (of_the_peer(flags, rc))
-		follow_received(fd, word, rc, len);
+static FOLLOWED ssize_t recv_followed(ssize_t (*next)(int, void *, size_t, int), int fd, void *buf,
+				      size_t len, int flags, fds_word word)
+{
+	const struct iovec v = { buf, len };
+	const uint32_t mark = follow_mark(word, STREAM_IN);
+	const ssize_t rc = next(fd, buf, len, flags);
+
+	received(fd, word, &v, 1, rc, len, flags, mark);
 	return rc;
 }
 
@@ -90,17 +118,18 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 
 	if (__builtin_expect(word == 0, 1))
 		return real.recv(fd, buf, len, flags);
-	return recv_followed(fd, buf, len, flags, word);
+	return recv_followed(real.recv, fd, buf, len, flags, word);
 }
 
 static FOLLOWED ssize_t recvfrom_followed(int fd, void *buf, size_t len, int flags,
 					  struct sockaddr *addr, socklen_t *addr_len,
 					  fds_word word)
 {
+	const struct iovec v = { buf, len };
+	const uint32_t mark = follow_mark(word, STREAM_IN);
 	const ssize_t rc = real.recvfrom(fd, buf, len, flags, addr, addr_len);
 
-	if (of_the_peer(flags, rc))
-		follow_received(fd, word, rc, len);
+	received(fd, word, &v, 1, rc, len, flags, mark);
 	return rc;
 }
 
@@ -136,31 +165,34 @@ static void reset_passed(const struct msghdr *msg)
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	const fds_word word = fds_get(fd);
+	const uint32_t mark = word != 0 ? follow_mark(word, STREAM_IN) : 0;
 	const ssize_t rc = real.recvmsg(fd, msg, flags);
 
 	if (rc >= 0 && msg->msg_controllen > 0)
 		reset_passed(msg);
-	if (word != 0 && of_the_peer(flags, rc))
-		follow_received(fd, word, rc, rc == 0 ? room(msg->msg_iov, msg->msg_iovlen) : 0);
+	if (word != 0 && rc < 0)
+		received(fd, word, NULL, 0, rc, 1, flags, mark);
+	else if (word != 0)
+		received(fd, word, msg->msg_iov, msg->msg_iovlen, rc,
+			 room(msg->msg_iov, msg->msg_iovlen), flags, mark);
 	return rc;
 }
 
 EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout)
 {
 	const fds_word word = fds_get(fd);
+	const uint32_t mark = word != 0 ? follow_mark(word, STREAM_IN) : 0;
 	const int rc = real.recvmmsg(fd, msgs, n, flags, timeout);
 
 	for (int i = 0; i < rc; i++)
 		if (msgs[i].msg_hdr.msg_controllen > 0)
 			reset_passed(&msgs[i].msg_hdr);
-	if (word != 0 && of_the_peer(flags, rc)) {
-		const ssize_t first = rc > 0 ? (ssize_t) msgs[0].msg_len : rc;
-
-		follow_received(fd, word, first,
-				first == 0 && rc > 0 ? room(msgs[0].msg_hdr.msg_iov,
-							    msgs[0].msg_hdr.msg_iovlen)
-						     : 0);
-	}
+	if (word != 0 && rc < 0)
+		received(fd, word, NULL, 0, rc, 1, flags, mark);
+	for (int i = 0; word != 0 && i < rc; i++)
+		received(fd, word, msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen,
+			 (ssize_t) msgs[i].msg_len,
+			 room(msgs[i].msg_hdr.msg_iov, msgs[i].msg_hdr.msg_iovlen), flags, mark);
 	return rc;
 }
 
@@ -173,20 +205,24 @@ ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int flags,
 EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
 {
 	const fds_word word = fds_get(fd);
+	const struct iovec v = { buf, len };
+	const uint32_t mark = word != 0 ? follow_mark(word, STREAM_IN) : 0;
 	const ssize_t rc = real.read_chk(fd, buf, len, size);
 
 	if (word != 0)
-		follow_received(fd, word, rc, len);
+		follow_received(fd, word, &v, 1, rc, len, mark);
 	return rc;
 }
 
 EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags)
 {
 	const fds_word word = fds_get(fd);
+	const struct iovec v = { buf, len };
+	const uint32_t mark = word != 0 ? follow_mark(word, STREAM_IN) : 0;
 	const ssize_t rc = real.recv_chk(fd, buf, len, size, flags);
 
-	if (word != 0 && of_the_peer(flags, rc))
-		follow_received(fd, word, rc, len);
+	if (word != 0)
+		received(fd, word, &v, 1, rc, len, flags, mark);
 	return rc;
 }
 
@@ -194,9 +230,11 @@ EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int fl
 			      struct sockaddr *addr, socklen_t *addr_len)
 {
 	const fds_word word = fds_get(fd);
+	const struct iovec v = { buf, len };
+	const uint32_t mark = word != 0 ? follow_mark(word, STREAM_IN) : 0;
 	const ssize_t rc = real.recvfrom_chk(fd, buf, len, size, flags, addr, addr_len);
 
-	if (word != 0 && of_the_peer(flags, rc))
-		follow_received(fd, word, rc, len);
+	if (word != 0)
+		received(fd, word, &v, 1, rc, len, flags, mark);
 	return rc;
 }

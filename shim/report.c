@@ -106,7 +106,7 @@ static void put(int fd, const char *line, size_t len)
 	struct pollfd ready = { .fd = fd, .events = POLLOUT };
 	sigset_t pipe_only, before, waiting;
 
-	if (poll(&ready, 1, 0) != 1 || (ready.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0 ||
+	if (real.poll(&ready, 1, 0) != 1 || (ready.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0 ||
 	    (ready.revents & POLLOUT) == 0 || !may_grow(fd, len))
 		return;
 

@@ -3,6 +3,8 @@
  * What the program sends. All of these ask libc first and look at the answer afterwards, but
  * for those that connect on the way (TCP Fast Open): they pass the same gate as connect(2).
  */
+#include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -13,12 +15,52 @@
 #include "shim/follow.h"
 #include "shim/real.h"
 
+/* A client that speaks HTTP: its bytes are looked at before they go. */
+static bool client(fds_word word)
+{
+	return stream_http(word) == STREAM_HTTP && !stream_inbound(word) && life_acts();
+}
+
+/* What went by, or goes in the SYN, cannot be followed. */
+static void lost(fds_word word)
+{
+	if (word != 0)
+		traffic_lost(word, STREAM_OUT);
+}
+
+/* The program's own call, for traffic_send() to make as it came. */
+struct plain {
+	ssize_t (*write)(int, const void *, size_t);
+	ssize_t (*send)(int, const void *, size_t, int);
+	int fd, flags, n;
+	const void *buf;
+	size_t len;
+	const struct sockaddr *addr;
+	socklen_t addr_len;
+	const struct msghdr *msg;
+};
+
+static ssize_t plain_write(void *arg)
+{
+	const struct plain *p = arg;
+
+	return p->write(p->fd, p->buf, p->len);
+}
+
 static FOLLOWED ssize_t write_followed(ssize_t (*next)(int, const void *, size_t), int fd,
 				       const void *buf, size_t len, fds_word word)
 {
+	const struct iovec v = { (void *) buf, len };
+	struct plain p = { .write = next, .fd = fd, .buf = buf, .len = len };
+	const struct traffic_call call = { 0 };
+
+	if (client(word))
+		return traffic_send(fd, word, &v, 1, &call, plain_write, &p);
+
+	const uint32_t mark = follow_mark(word, STREAM_OUT);
 	const ssize_t rc = next(fd, buf, len);
 
-	follow_sent(fd, word, rc);
+	follow_sent(fd, word, &v, 1, rc, mark);
 	return rc;
 }
 
@@ -42,11 +84,25 @@ EXPORT ssize_t __write(int fd, const void *buf, size_t len)
 	return write_followed(real.__write, fd, buf, len, word);
 }
 
+static ssize_t plain_writev(void *arg)
+{
+	const struct plain *p = arg;
+
+	return real.writev(p->fd, p->buf, p->n);
+}
+
 static FOLLOWED ssize_t writev_followed(int fd, const struct iovec *iov, int n, fds_word word)
 {
+	struct plain p = { .fd = fd, .buf = iov, .n = n };
+	const struct traffic_call call = { 0 };
+
+	if (n > 0 && n <= IOV_MAX && client(word))
+		return traffic_send(fd, word, iov, (size_t) n, &call, plain_writev, &p);
+
+	const uint32_t mark = follow_mark(word, STREAM_OUT);
 	const ssize_t rc = real.writev(fd, iov, n);
 
-	follow_sent(fd, word, rc);
+	follow_sent(fd, word, iov, n > 0 ? (size_t) n : 0, rc, mark);
 	return rc;
 }
 
@@ -59,12 +115,29 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 	return writev_followed(fd, iov, n, word);
 }
 
+static ssize_t plain_send(void *arg)
+{
+	const struct plain *p = arg;
+
+	return p->send(p->fd, p->buf, p->len, p->flags);
+}
+
 static FOLLOWED ssize_t send_followed(ssize_t (*next)(int, const void *, size_t, int), int fd,
 				      const void *buf, size_t len, int flags, fds_word word)
 {
+	const struct iovec v = { (void *) buf, len };
+	struct plain p = { .send = next, .fd = fd, .buf = buf, .len = len, .flags = flags };
+	const struct traffic_call call = { .flags = flags };
+
+	if ((flags & MSG_OOB) != 0)
+		lost(word);
+	else if (client(word))
+		return traffic_send(fd, word, &v, 1, &call, plain_send, &p);
+
+	const uint32_t mark = follow_mark(word, STREAM_OUT);
 	const ssize_t rc = next(fd, buf, len, flags);
 
-	follow_sent(fd, word, rc);
+	follow_sent(fd, word, &v, 1, rc, mark);
 	return rc;
 }
 
@@ -125,21 +198,37 @@ static void fast_open_done(int fd, fds_word word, ssize_t rc)
 	errno = error;
 }
 
+static ssize_t plain_sendto(void *arg)
+{
+	const struct plain *p = arg;
+
+	return real.sendto(p->fd, p->buf, p->len, p->flags, p->addr, p->addr_len);
+}
+
 static FOLLOWED ssize_t sendto_followed(int fd, const void *buf, size_t len, int flags,
 					const struct sockaddr *addr, socklen_t addr_len,
 					fds_word word)
 {
+	const struct iovec v = { (void *) buf, len };
+	struct plain p = { .fd = fd, .buf = buf, .len = len, .flags = flags, .addr = addr,
+			   .addr_len = addr_len };
+	const struct traffic_call call = { .flags = flags };
 	fds_word follow = 0;
 
 	if ((flags & MSG_FASTOPEN) != 0 && fast_open_refused(fd, addr, addr_len, &follow))
 		return -1;
+	if (follow != 0 || (flags & MSG_OOB) != 0)
+		lost(follow != 0 ? follow : word);
+	else if (word != 0 && client(word))
+		return traffic_send(fd, word, &v, 1, &call, plain_sendto, &p);
 
+	const uint32_t mark = word != 0 ? follow_mark(word, STREAM_OUT) : 0;
 	const ssize_t rc = real.sendto(fd, buf, len, flags, addr, addr_len);
 
 	if (follow != 0)
 		fast_open_done(fd, follow, rc);
 	else if (word != 0)
-		follow_sent(fd, word, rc);
+		follow_sent(fd, word, &v, 1, rc, mark);
 	return rc;
 }
 
@@ -153,20 +242,36 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const stru
 	return sendto_followed(fd, buf, len, flags, addr, addr_len, word);
 }
 
+static ssize_t plain_sendmsg(void *arg)
+{
+	const struct plain *p = arg;
+
+	return real.sendmsg(p->fd, p->msg, p->flags);
+}
+
 static FOLLOWED ssize_t sendmsg_followed(int fd, const struct msghdr *msg, int flags, fds_word word)
 {
+	struct plain p = { .fd = fd, .msg = msg, .flags = flags };
+	const struct traffic_call call = { .flags = flags, .msg = msg };
 	fds_word follow = 0;
 
 	if ((flags & MSG_FASTOPEN) != 0 && msg != NULL &&
 	    fast_open_refused(fd, msg->msg_name, msg->msg_namelen, &follow))
 		return -1;
+	if (follow != 0 || (flags & MSG_OOB) != 0)
+		lost(follow != 0 ? follow : word);
+	else if (word != 0 && msg != NULL && msg->msg_iovlen <= IOV_MAX && client(word))
+		return traffic_send(fd, word, msg->msg_iov, msg->msg_iovlen, &call, plain_sendmsg,
+				    &p);
 
+	const uint32_t mark = word != 0 ? follow_mark(word, STREAM_OUT) : 0;
 	const ssize_t rc = real.sendmsg(fd, msg, flags);
 
 	if (follow != 0)
 		fast_open_done(fd, follow, rc);
 	else if (word != 0)
-		follow_sent(fd, word, rc);
+		follow_sent(fd, word, rc > 0 ? msg->msg_iov : NULL, rc > 0 ? msg->msg_iovlen : 0,
+			    rc, mark);
 	return rc;
 }
 
@@ -179,10 +284,24 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	return sendmsg_followed(fd, msg, flags, word);
 }
 
+/* On a stream each message is a call of its own, and the first that fails ends them. */
+static FOLLOWED int sendmmsg_followed(int fd, struct mmsghdr *msgs, unsigned n, int flags,
+				      fds_word word)
+{
+	for (unsigned i = 0; i < n; i++) {
+		const ssize_t rc = sendmsg_followed(fd, &msgs[i].msg_hdr, flags, word);
+
+		if (rc < 0)
+			return i > 0 ? (int) i : -1;
+		msgs[i].msg_len = (unsigned) rc;
+	}
+	return (int) n;
+}
+
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 {
 	const fds_word word = fds_get(fd);
-	fds_word follow;
+	fds_word follow = 0;
 
 	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1))
 		return real.sendmmsg(fd, msgs, n, flags);
@@ -190,18 +309,37 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 		if (fast_open_refused(fd, msgs->msg_hdr.msg_name, msgs->msg_hdr.msg_namelen,
 				      &follow))
 			return -1;
-
-		const int rc = real.sendmmsg(fd, msgs, n, flags);
-
-		if (follow != 0)
-			fast_open_done(fd, follow, rc);
-		return rc;
+		lost(follow != 0 ? follow : word);
+	} else if (word != 0 && stream_http(word) == STREAM_HTTP && n <= IOV_MAX) {
+		return sendmmsg_followed(fd, msgs, n, flags, word);
 	}
 
 	const int rc = real.sendmmsg(fd, msgs, n, flags);
 
-	if (word != 0)
-		follow_sent(fd, word, rc);
+	if (follow != 0)
+		fast_open_done(fd, follow, rc);
+	else if (word != 0)
+		follow_sent(fd, word, NULL, 0, rc, 0);
+	return rc;
+}
+
+static FOLLOWED ssize_t sendfile_followed(int out, int in, off_t *offset, size_t len, fds_word word)
+{
+	/* The rest of our fields goes before the file. */
+	if (client(word) && !traffic_flush(out, word, 0))
+		return -1;
+
+	const uint32_t mark = follow_mark(word, STREAM_OUT);
+	const ssize_t rc = real.sendfile(out, in, offset, len);
+	const int error = errno;
+
+	if (follow_may(word)) {
+		stream_sent(out, word, rc, error);
+		if (rc > 0)
+			traffic_skipped(out, word, (size_t) rc, mark);
+		guard_leave();
+	}
+	errno = error;
 	return rc;
 }
 
@@ -211,11 +349,7 @@ EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t len)
 
 	if (__builtin_expect(word == 0, 1))
 		return real.sendfile(out, in, offset, len);
-
-	const ssize_t rc = real.sendfile(out, in, offset, len);
-
-	follow_sent(out, word, rc);
-	return rc;
+	return sendfile_followed(out, in, offset, len, word);
 }
 
 /* Where off_t has 64 bits the two are one; nginx asks for this name. */

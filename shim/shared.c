@@ -33,6 +33,7 @@
 #define BUILD_WAIT_NS (20 * NS_PER_MS) /* building takes some 0.3 ms, a busy disk longer */
 #define GIVEN_UP_MAX 8     /* then the program is one that does not try the next address */
 #define SUCCESS_GRAIN_NS (100 * NS_PER_MS)
+#define NO_INCARNATION UINT32_MAX /* no slot has it: they have 24 bits */
 #define PATH_SIZE    (CONFIG_PATH_SIZE + SERVICE_FILE_SIZE + 16)
 
 /* One mapping of the service's files. Immutable once published; never unmapped. */
@@ -135,6 +136,11 @@ void shared_load(void)
 	};
 
 	service_identify(&facts, &service);
+}
+
+const char *shared_executable(void)
+{
+	return scratch.exe;
 }
 
 static void name_dir(void)
@@ -623,13 +629,13 @@ static void on_change(void *arg, const struct breaker_change *change)
 }
 
 /* What `agentshim off|observe` said goes before what the process was started with. */
-static enum policy_mode mode_of(const struct map *m, const struct policy *p)
+static enum policy_mode mode_of(const struct map *m, enum policy_mode configured)
 {
 	const uint32_t control = atomic_load_explicit(&m->header->control, memory_order_relaxed);
 
 	return control > 0 && control <= POLICY_FORCED_CLOSED + 1
 		       ? (enum policy_mode) (control - 1)
-		       : p->mode;
+		       : configured;
 }
 
 static uint32_t address_hash(const struct in6_addr *address)
@@ -645,6 +651,7 @@ struct found {
 	struct admission admission; /* all but the ticket */
 	struct state_slot *slot;    /* NULL: unguarded */
 	enum policy_mode mode;
+	bool wanted;                /* else it is left out altogether */
 	struct state_found news;    /* was the slot made just now, in whose place? */
 };
 
@@ -655,7 +662,9 @@ static void look_up(struct roster_entry *e, uint32_t map, uint64_t now, struct f
 	const struct state_writer self = writer();
 
 	ret->admission.policy = e->policy;
-	ret->mode = mode_of(m, &e->policy);
+	ret->admission.configured = e->policy.mode;
+	ret->mode = mode_of(m, e->policy.mode);
+	ret->wanted = e->wanted;
 	if (!e->wanted || ret->mode == POLICY_OFF || ret->mode == POLICY_FORCED_CLOSED)
 		return;
 	ret->slot = roster_slot(e, m->state, &self, now, &ret->admission.ref, &ret->news);
@@ -703,14 +712,15 @@ static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
 		breaker_refuse(&f->slot->breaker);
 	else
 		verdict = breaker_admit(&f->slot->breaker, p, now, &watch, &f->admission.ticket);
+	f->admission.judged = verdict == BREAKER_ADMITTED;
+	*ret = f->admission;
 	if (verdict == BREAKER_ADMITTED) {
 		note_address(&f->admission);
-		*ret = f->admission;
 		return SHARED_ADMITTED;
 	}
 	note_refusal(f->slot, f->mode, verdict, now);
 	*ret_errno = p->refusal_errno;
-	return f->mode == POLICY_OBSERVE ? SHARED_UNGUARDED : SHARED_REFUSED;
+	return f->mode == POLICY_OBSERVE ? SHARED_UNJUDGED : SHARED_REFUSED;
 }
 
 enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, struct admission *ret,
@@ -730,6 +740,11 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, stru
 	struct world *w = rcu_read(world);
 
 	found.slot = NULL;
+	found.wanted = false;
+	found.admission.judged = false;
+	found.admission.map = 0;
+	found.admission.ref = (struct state_ref) { 0, NO_INCARNATION };
+	found.admission.ticket = (struct breaker_ticket) { 0 };
 	if (w != NULL) {
 		struct roster_entry *e = roster_add(&w->roster, peer.key, settings, &peer.who);
 
@@ -748,10 +763,35 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, stru
 		rejoin(map, now);
 	found.admission.address = address_hash(&peer.who.address);
 	found.admission.followed = peer.followed;
-	return found.slot != NULL ? ask(&found, peer.key, now, ret, ret_errno) : SHARED_UNGUARDED;
+	found.admission.private_peer = !config_egress_allows(settings, &peer.who);
+	if (found.slot != NULL)
+		return ask(&found, peer.key, now, ret, ret_errno);
+	if (!found.wanted)
+		return SHARED_UNGUARDED;
+	*ret = found.admission;
+	return SHARED_UNJUDGED;
 }
 
-void shared_settle(struct admission *a, enum breaker_outcome outcome, int error, uint64_t now)
+enum shared_verdict shared_admit_again(const struct admission *last, uint64_t now,
+				       struct admission *ret, int *ret_errno)
+{
+	const struct map *m = &maps[last->map];
+	struct found found = { .admission = *last };
+
+	found.admission.judged = false;
+	found.slot = state_slot(m->state, last->ref);
+	/* What the peer was given at its connect stands, but for what `agentshim` has said since. */
+	found.mode = mode_of(m, last->configured);
+	if (found.slot == NULL || found.mode == POLICY_OFF || found.mode == POLICY_FORCED_CLOSED) {
+		*ret = found.admission;
+		return SHARED_UNJUDGED;
+	}
+	found.admission.policy.mode = found.mode;
+	return ask(&found, "", now, ret, ret_errno);
+}
+
+static void settle(struct admission *a, enum breaker_outcome outcome, enum event_error kind,
+		   uint32_t code, uint64_t now)
 {
 	struct state_slot *slot = state_slot(maps[a->map].state, a->ref);
 
@@ -762,7 +802,7 @@ void shared_settle(struct admission *a, enum breaker_outcome outcome, int error,
 
 	if (outcome == BREAKER_FAILURE)
 		atomic_store_explicit(&slot->last_error,
-				      (uint64_t) EVENT_ERROR_LOCAL_ORIGIN << 32 | (uint32_t) error,
+				      (uint64_t) kind << 32 | code,
 				      memory_order_relaxed);
 	if (outcome == BREAKER_SUCCESS &&
 	    clock_since(atomic_load_explicit(&notes[index].success_at, memory_order_relaxed), now) >
@@ -773,6 +813,27 @@ void shared_settle(struct admission *a, enum breaker_outcome outcome, int error,
 	const struct breaker_watch watch = { on_change, (void *) &teller };
 
 	(void) breaker_settle(&slot->breaker, &a->policy, &a->ticket, outcome, now, &watch);
+}
+
+void shared_settle(struct admission *a, enum breaker_outcome outcome, int error, uint64_t now)
+{
+	settle(a, outcome, EVENT_ERROR_LOCAL_ORIGIN, (uint32_t) error, now);
+}
+
+/* Too many requests is no reason to stop asking, but none to think the peer well again. */
+static enum breaker_outcome outcome_of(const struct admission *a, unsigned status)
+{
+	if (config_failure_status(settings, status))
+		return BREAKER_FAILURE;
+	if (status == 429)
+		return breaker_ticket_state(&a->ticket) == BREAKER_HALF_OPEN ? BREAKER_FAILURE
+									     : BREAKER_EXCLUDED;
+	return BREAKER_SUCCESS;
+}
+
+void shared_settle_answer(struct admission *a, unsigned status, uint64_t now)
+{
+	settle(a, outcome_of(a, status), EVENT_ERROR_EXTERNAL, status, now);
 }
 
 bool shared_succeeded_since(const struct admission *a, uint64_t then)

@@ -22,13 +22,17 @@ struct admission {
 	uint32_t map;           /* which mapping @ref belongs to */
 	uint32_t address;       /* hash of the one of the peer's that is connected to */
 	bool followed;          /* the name has another address to try next */
+	bool judged;            /* there is a ticket; else a breaker has no say */
+	enum policy_mode configured; /* what @policy.mode is when `agentshim` says nothing */
+	bool private_peer;      /* the egress rule: our context stays at home */
 	struct state_ref ref;
 	struct breaker_ticket ticket;
 	struct policy policy;   /* as it was at admission */
 };
 
 enum shared_verdict {
-	SHARED_UNGUARDED, /* no breaker has a say in this call */
+	SHARED_UNGUARDED, /* AGENTSHIM_PEERS leaves the peer out, or we know too little of it */
+	SHARED_UNJUDGED,  /* a breaker has no say in this call; @ret is set, without a ticket */
 	SHARED_ADMITTED,
 	SHARED_REFUSED,
 };
@@ -57,10 +61,13 @@ bool shared_map(void);
  */
 struct metrics *shared_metrics(void);
 
+/* shared_executable - the file that this process runs, as shared_load() found it; "" unknown */
+const char *shared_executable(void);
+
 /*
  * shared_admit - may this process connect to @addr now?
  * @addr: AF_INET or AF_INET6, already checked for length
- * @ret:  set when admitted
+ * @ret:  set when admitted or unjudged
  * @ret_errno: set when refused: what connect(2) is to report
  *
  * Context: any thread under the guard, not in a vfork child; may map files the first time;
@@ -70,11 +77,23 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now,
 				 struct admission *ret, int *ret_errno);
 
 /*
+ * shared_admit_again - may a further request go out on the connection that @last was made for?
+ * @last: borrowed; its ticket may be settled
+ * As shared_admit(), but without a look at the address or, where nothing has changed, at the
+ * settings. Context: as shared_admit(); maps nothing.
+ */
+enum shared_verdict shared_admit_again(const struct admission *last, uint64_t now,
+				       struct admission *ret, int *ret_errno);
+
+/*
  * shared_settle - end an admitted call; at most once each
  * @error: the errno behind a failure, 0 when there is none
  * Context: any thread under the guard, signal handlers too; no lock; errno clobbered.
  */
 void shared_settle(struct admission *a, enum breaker_outcome outcome, int error, uint64_t now);
+
+/* shared_settle_answer - the same by the status of an HTTP answer */
+void shared_settle_answer(struct admission *a, unsigned status, uint64_t now);
 
 /*
  * shared_tries_next - is a failure to reach this address no failure of the call yet?

@@ -30,11 +30,17 @@ void fd_handed_out(int fd)
 	errno = saved;
 }
 
-void fd_accepted(int fd)
+void fd_accepted(int listener, int fd)
 {
 	fd_handed_out(fd);
-	if (fd >= 0 && armed && life_own_memory())
-		inbound_begins(fd);
+	if (fd < 0 || !armed || !life_own_memory())
+		return;
+	inbound_listens(listener); /* it may have been handed down by exec */
+	inbound_begins(fd);
+	if (settings->trace && guard_enter()) {
+		(void) stream_accept(fd);
+		guard_leave();
+	}
 }
 
 EXPORT int socket(int domain, int type, int protocol)
@@ -60,7 +66,7 @@ EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	const int rc = real.accept(fd, addr, len);
 
-	fd_accepted(rc);
+	fd_accepted(fd, rc);
 	return rc;
 }
 
@@ -68,6 +74,6 @@ EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	const int rc = real.accept4(fd, addr, len, flags);
 
-	fd_accepted(rc);
+	fd_accepted(fd, rc);
 	return rc;
 }

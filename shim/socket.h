@@ -11,6 +11,6 @@
 void fd_handed_out(int fd);
 
 /* fd_accepted - the same, for one that came out of accept(2) */
-void fd_accepted(int fd);
+void fd_accepted(int listener, int fd);
 
 #endif

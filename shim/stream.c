@@ -7,15 +7,19 @@
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "core/clock.h"
 #include "shim/inbound.h"
 #include "shim/life.h"
+#include "shim/pool.h"
 #include "shim/real.h"
+#include "shim/traffic.h"
 
 enum phase { FREE, CONNECTING, CONNECTED, SETTLED };
+
+/* A flag beside the lanes: somebody is ending the call. */
+enum { ENDING = 0x01 };
 
 /* States of TCP in TCP_INFO; netinet/tcp.h, which names them, clashes with linux/tcp.h. */
 enum { TCP_IS_ESTABLISHED = 1, TCP_IS_SYN_SENT = 2, TCP_IS_CLOSE = 7, TCP_IS_CLOSE_WAIT = 8,
@@ -28,14 +32,17 @@ enum { TCP_IS_ESTABLISHED = 1, TCP_IS_SYN_SENT = 2, TCP_IS_CLOSE = 7, TCP_IS_CLO
 #define AT_ONCE_NS (100 * NS_PER_MS)
 
 #define CHUNK_BITS 8
-#define CHUNK      (1u << CHUNK_BITS)
 #define CHUNKS     4096 /* a million connections with an open outcome; further ones go uncounted */
 
 struct stream {
+	_Atomic uint32_t next_free; /* the pool's */
+	_Atomic uint32_t pid;  /* of the process that opened it */
 	_Atomic uint64_t word;
-	_Atomic uint32_t next_free; /* 1 + index in the free list */
-	/* Written before the word leaves FREE, read by whoever holds busy. */
-	uint32_t pid;
+	_Atomic uint8_t http;  /* enum stream_http */
+	/* Written before the word leaves FREE, read by whoever holds ENDING or a lane. */
+	bool inbound;
+	bool judged;           /* @admission holds a ticket, or did */
+	bool renewed;          /* its present call is not its first */
 	uint32_t forks;        /* life_forks() when it was opened */
 	_Atomic int fd;        /* a descriptor of it, for the look at exit */
 	uint64_t cookie;       /* of the socket; 0: unknown */
@@ -43,13 +50,13 @@ struct stream {
 	struct admission admission;
 	/* Written by any I/O on it. */
 	_Atomic uint64_t first_sent_at, last_sent_at;
+	_Atomic uint64_t bytes_sent, bytes_read; /* as far as we saw them */
 	_Atomic bool read_wanted; /* the program asked for bytes and got none */
 	_Atomic bool write_shut;
 } __attribute__((aligned(64)));
 
-static _Atomic(struct stream *) chunks[CHUNKS];
-static _Atomic uint32_t handed_out;  /* streams that were ever in use */
-static _Atomic uint64_t free_head;   /* `tag:32 | 1 + index:32`; the tag defeats ABA */
+static _Atomic(char *) chunks[CHUNKS];
+static struct pool pool = POOL(chunks, struct stream, CHUNK_BITS);
 
 /* A descriptor's word: `generation:32 | 1 + index:32`. */
 static fds_word fds_word_of(uint32_t generation, uint32_t index)
@@ -57,9 +64,9 @@ static fds_word fds_word_of(uint32_t generation, uint32_t index)
 	return (uint64_t) generation << 32 | (index + 1);
 }
 
-static uint64_t word_of(uint32_t generation, unsigned refs, enum phase phase, bool busy)
+static uint64_t word_of(uint32_t generation, unsigned refs, enum phase phase, unsigned flags)
 {
-	return (uint64_t) generation << 32 | (uint64_t) refs << 16 | (uint64_t) phase << 8 | busy;
+	return (uint64_t) generation << 32 | (uint64_t) refs << 16 | (uint64_t) phase << 8 | flags;
 }
 
 static uint32_t generation_of(uint64_t word)
@@ -77,81 +84,20 @@ static enum phase phase_of(uint64_t word)
 	return (enum phase) (word >> 8 & 0xff);
 }
 
-static bool busy(uint64_t word)
+static unsigned flags_of(uint64_t word)
 {
-	return word & 1;
+	return (unsigned) word & 0xff;
 }
 
 static struct stream *at(uint32_t index)
 {
-	return &atomic_load_explicit(&chunks[index >> CHUNK_BITS], memory_order_acquire)
-			[index & (CHUNK - 1)];
+	return pool_at(&pool, index);
 }
 
 /* The stream that a descriptor's word names; its generation may have ended. */
 static struct stream *stream_of(fds_word word)
 {
 	return at((uint32_t) word - 1);
-}
-
-static bool chunk_ready(uint32_t number)
-{
-	struct stream *none = NULL;
-
-	if (atomic_load_explicit(&chunks[number], memory_order_acquire) != NULL)
-		return true;
-
-	const int saved = errno;
-	void *map = mmap(NULL, CHUNK * sizeof(struct stream), PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	errno = saved;
-	if (map == MAP_FAILED)
-		return false;
-	if (!atomic_compare_exchange_strong_explicit(&chunks[number], &none, map,
-						     memory_order_acq_rel, memory_order_relaxed))
-		(void) munmap(map, CHUNK * sizeof(struct stream));
-	return true;
-}
-
-static bool take_free(uint32_t *ret_index)
-{
-	uint64_t head = atomic_load_explicit(&free_head, memory_order_acquire);
-
-	while ((uint32_t) head != 0) {
-		const uint32_t index = (uint32_t) head - 1;
-		/* May be stale when another thread took it; the tag makes us see that. */
-		const uint32_t next =
-			atomic_load_explicit(&at(index)->next_free, memory_order_relaxed);
-		const uint64_t tag = (head >> 32) + 1;
-
-		if (atomic_compare_exchange_weak_explicit(&free_head, &head, tag << 32 | next,
-							  memory_order_acq_rel,
-							  memory_order_acquire)) {
-			*ret_index = index;
-			return true;
-		}
-	}
-
-	const uint32_t fresh = atomic_load_explicit(&handed_out, memory_order_relaxed);
-
-	if (fresh >= CHUNKS * CHUNK || !chunk_ready(fresh >> CHUNK_BITS))
-		return false;
-	*ret_index = atomic_fetch_add_explicit(&handed_out, 1, memory_order_acq_rel);
-	return *ret_index < CHUNKS * CHUNK && chunk_ready(*ret_index >> CHUNK_BITS);
-}
-
-static void give_free(uint32_t index)
-{
-	uint64_t head = atomic_load_explicit(&free_head, memory_order_relaxed);
-
-	do {
-		atomic_store_explicit(&at(index)->next_free, (uint32_t) head,
-				      memory_order_relaxed);
-	} while (!atomic_compare_exchange_weak_explicit(&free_head, &head,
-							((head >> 32) + 1) << 32 | (index + 1),
-							memory_order_acq_rel,
-							memory_order_relaxed));
 }
 
 static uint64_t cookie_of(int fd)
@@ -162,66 +108,129 @@ static uint64_t cookie_of(int fd)
 	return real.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
 }
 
-bool stream_open(int fd, const struct admission *a, uint64_t now)
+/* Lays a stream out and puts its number into the descriptor's word. */
+static bool open_in(int fd, const struct admission *a, bool inbound, uint64_t now)
 {
-	const int saved = errno;
-	const fds_word old = fds_get(fd);
 	uint32_t index;
 
-	/* A connection that failed may be tried again on the same socket. */
-	if (old != 0)
-		stream_leave(fd, old);
-	if (!take_free(&index))
+	if (!pool_take(&pool, &index))
 		return false;
 
 	struct stream *s = at(index);
 	const uint32_t generation =
 		generation_of(atomic_load_explicit(&s->word, memory_order_relaxed)) + 1;
+	const fds_word word = fds_word_of(generation, index);
+	const bool judged = a != NULL && a->judged;
 
-	s->pid = life_pid();
+	atomic_store_explicit(&s->pid, life_pid(), memory_order_relaxed);
 	s->forks = life_forks();
 	s->cookie = cookie_of(fd);
 	s->opened_at = now;
-	s->admission = *a;
+	s->inbound = inbound;
+	s->judged = judged;
+	s->renewed = false;
+	if (a != NULL)
+		s->admission = *a;
 	atomic_store_explicit(&s->fd, fd, memory_order_relaxed);
 	atomic_store_explicit(&s->first_sent_at, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->last_sent_at, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->bytes_sent, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->bytes_read, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->read_wanted, false, memory_order_relaxed);
 	atomic_store_explicit(&s->write_shut, false, memory_order_relaxed);
+	atomic_store_explicit(&s->http, traffic_begins(word, inbound) ? STREAM_HTTP : STREAM_NOT_HTTP,
+			      memory_order_relaxed);
 	/* Release: the fields above are there before anybody can find the stream. */
-	atomic_store_explicit(&s->word, word_of(generation, 1, CONNECTING, false),
+	atomic_store_explicit(&s->word,
+			      word_of(generation, 1, judged ? CONNECTING : SETTLED, 0),
 			      memory_order_release);
-	errno = saved;
-	if (fds_swap(fd, 0, fds_word_of(generation, index)))
+	if (fds_swap(fd, 0, word))
 		return true;
-	atomic_store_explicit(&s->word, word_of(generation, 0, FREE, false),
-			      memory_order_release);
-	give_free(index);
+	atomic_store_explicit(&s->word, word_of(generation, 0, FREE, 0), memory_order_release);
+	pool_give(&pool, index);
 	return false;
 }
 
-/* Frees the stream if @next says that nobody holds it any more. */
-static uint64_t freed_if_last(uint64_t next)
+bool stream_open(int fd, const struct admission *a, uint64_t now)
 {
-	return refs_of(next) == 0 && !busy(next) ? word_of(generation_of(next), 0, FREE, false)
-						 : next;
+	const int saved = errno;
+	const fds_word old = fds_get(fd);
+
+	/* A connection that failed may be tried again on the same socket. */
+	if (old != 0)
+		stream_leave(fd, old);
+
+	const bool opened = open_in(fd, a, false, now);
+
+	errno = saved;
+	return opened;
 }
 
-/* Moves the word from @seen to @next; gives the stream back when that was the end of it. */
+bool stream_accept(int fd)
+{
+	const int saved = errno;
+	int protocol = 0;
+	socklen_t size = sizeof(protocol);
+	const bool tcp = real.getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 &&
+			 protocol == IPPROTO_TCP;
+	const bool opened = tcp && open_in(fd, NULL, true, 0);
+
+	errno = saved;
+	return opened;
+}
+
+/*
+ * Moves the word from @seen to @next. When nobody holds the stream any more it is given back;
+ * both lanes are ours meanwhile, as its requests end then.
+ */
 static bool move(struct stream *s, fds_word word, uint64_t seen, uint64_t next)
 {
-	next = freed_if_last(next);
+	const bool over = refs_of(next) == 0 && flags_of(next) == 0;
+
+	if (over)
+		next = word_of(generation_of(next), 0, SETTLED, STREAM_OUT | STREAM_IN);
 	if (!atomic_compare_exchange_strong_explicit(&s->word, &seen, next, memory_order_acq_rel,
 						     memory_order_relaxed))
 		return false;
-	if (phase_of(next) == FREE)
-		give_free((uint32_t) word - 1);
+	if (over) {
+		if (atomic_load_explicit(&s->http, memory_order_relaxed) != STREAM_NOT_HTTP)
+			traffic_ends(word);
+		/* Release: whoever opens it anew sees what we left. */
+		atomic_store_explicit(&s->word, word_of(generation_of(next), 0, FREE, 0),
+				      memory_order_release);
+		pool_give(&pool, stream_number(word));
+	}
 	return true;
+}
+
+/* Sets and clears flags; false when the generation has ended or one of @unless is set. */
+static bool flag(struct stream *s, fds_word word, unsigned set, unsigned clear, unsigned unless)
+{
+	for (;;) {
+		const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
+
+		if (generation_of(seen) != generation_of(word) || phase_of(seen) == FREE ||
+		    (flags_of(seen) & unless) != 0)
+			return false;
+		if (move(s, word, seen, (seen | set) & ~(uint64_t) clear))
+			return true;
+	}
+}
+
+bool stream_lane_take(fds_word word, enum stream_lane lane)
+{
+	return flag(stream_of(word), word, lane, 0, lane);
+}
+
+void stream_lane_give(fds_word word, enum stream_lane lane)
+{
+	(void) flag(stream_of(word), word, 0, lane, 0);
 }
 
 static bool open_ended(uint64_t seen)
 {
-	return !busy(seen) && (phase_of(seen) == CONNECTING || phase_of(seen) == CONNECTED);
+	return (flags_of(seen) & ENDING) == 0 &&
+	       (phase_of(seen) == CONNECTING || phase_of(seen) == CONNECTED);
 }
 
 /*
@@ -236,26 +245,21 @@ static bool call_end(struct stream *s, fds_word word)
 		if (generation_of(seen) != generation_of(word) || !open_ended(seen))
 			return false;
 		if (move(s, word, seen,
-			 word_of(generation_of(seen), refs_of(seen), SETTLED, true)))
+			 word_of(generation_of(seen), refs_of(seen), SETTLED,
+				 flags_of(seen) | ENDING)))
 			return true;
 	}
 }
 
 static void call_ended(struct stream *s, fds_word word)
 {
-	for (;;) {
-		const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
-
-		if (move(s, word, seen,
-			 word_of(generation_of(seen), refs_of(seen), SETTLED, false)))
-			return;
-	}
+	(void) flag(s, word, 0, ENDING, 0);
 }
 
 /* In a forked child the call is still its parent's to settle. */
 static bool ours(const struct stream *s)
 {
-	return s->pid == life_pid();
+	return atomic_load_explicit(&s->pid, memory_order_relaxed) == life_pid();
 }
 
 /*
@@ -286,7 +290,7 @@ static void release(struct stream *s, fds_word word)
 		}
 		if (move(s, word, seen,
 			 word_of(generation_of(seen), refs_of(seen) - 1, phase_of(seen),
-				 busy(seen))))
+				 flags_of(seen))))
 			return;
 	}
 }
@@ -302,6 +306,11 @@ static bool last_descriptor(const struct stream *s, fds_word word)
 static bool same_socket(const struct stream *s, int fd)
 {
 	return s->cookie == 0 || cookie_of(fd) == s->cookie;
+}
+
+static bool watched(const struct stream *s)
+{
+	return atomic_load_explicit(&s->http, memory_order_relaxed) != STREAM_NOT_HTTP;
 }
 
 static void detach(int fd, fds_word word)
@@ -344,7 +353,29 @@ static bool hung_up(int error)
 	return error == 0 || error == ECONNRESET || error == EPIPE;
 }
 
-/* Ends the call by what I/O on @fd has shown, and stops following the descriptor. */
+static bool info_of(int fd, struct tcp_info *ret)
+{
+	socklen_t len = sizeof(*ret);
+
+	memset(ret, 0, sizeof(*ret));
+	return real.getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len) == 0;
+}
+
+/*
+ * A server may close a kept connection while the next request is on its way: it never had
+ * that, and the client makes another connection. What the peer's kernel acknowledged, it had.
+ */
+static bool stale(const struct stream *s, int fd, int error)
+{
+	struct tcp_info info;
+
+	/* The kernel counts the SYN as a byte of the acknowledged. */
+	return s->renewed && hung_up(error) && info_of(fd, &info) &&
+	       info.tcpi_bytes_acked <
+		       atomic_load_explicit(&s->bytes_sent, memory_order_relaxed) + 1;
+}
+
+/* Ends the call by what I/O on @fd has shown; one that is no HTTP is followed no longer. */
 static void settle_by_io(int fd, fds_word word, enum breaker_outcome outcome, int error)
 {
 	struct stream *s = stream_of(word);
@@ -356,13 +387,15 @@ static void settle_by_io(int fd, fds_word word, enum breaker_outcome outcome, in
 
 			if (outcome == BREAKER_FAILURE && hung_up(error) && idle(s, now))
 				outcome = BREAKER_EXCLUDED;
-			outcome = same_socket(s, fd) ? final(s, outcome, connecting)
-						     : BREAKER_EXCLUDED;
+			outcome = same_socket(s, fd) && !stale(s, fd, error)
+					  ? final(s, outcome, connecting)
+					  : BREAKER_EXCLUDED;
 			shared_settle(&s->admission, outcome, error, now);
 		}
 		call_ended(s, word);
 	}
-	detach(fd, word);
+	if (!watched(s))
+		detach(fd, word);
 }
 
 bool stream_pending(int fd, fds_word word)
@@ -404,7 +437,7 @@ static enum breaker_outcome outcome_of(int error)
 }
 
 /* Not yet a verdict: the call goes on, or is to be made again. */
-static bool neutral(int error)
+bool stream_neutral(int error)
 {
 	switch (error) {
 	case EAGAIN:
@@ -424,7 +457,7 @@ static void set_phase(struct stream *s, fds_word word, enum phase phase)
 	while (generation_of(seen) == generation_of(word) && phase_of(seen) == CONNECTING &&
 	       !atomic_compare_exchange_weak_explicit(
 		       &s->word, &seen,
-		       word_of(generation_of(seen), refs_of(seen), phase, busy(seen)),
+		       word_of(generation_of(seen), refs_of(seen), phase, flags_of(seen)),
 		       memory_order_acq_rel, memory_order_acquire))
 		;
 }
@@ -435,7 +468,7 @@ void stream_connected(int fd, fds_word word, int rc, int error)
 		set_phase(stream_of(word), word, CONNECTED);
 		return;
 	}
-	if (neutral(error))
+	if (stream_neutral(error))
 		return;
 	/*
 	 * Without a route the kernel answers at once: a host without IPv6 fails the first
@@ -445,14 +478,6 @@ void stream_connected(int fd, fds_word word, int rc, int error)
 			      clock_since(stream_of(word)->opened_at, clock_now()) < AT_ONCE_NS;
 
 	settle_by_io(fd, word, no_route ? BREAKER_EXCLUDED : outcome_of(error), error);
-}
-
-static bool info_of(int fd, struct tcp_info *ret)
-{
-	socklen_t len = sizeof(*ret);
-
-	memset(ret, 0, sizeof(*ret));
-	return real.getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len) == 0;
 }
 
 /* No error may mean "not yet": only the kernel's state tells that the handshake is over. */
@@ -467,7 +492,7 @@ void stream_so_error(int fd, fds_word word, int error)
 {
 	struct stream *s = stream_of(word);
 
-	if (error != 0 && !neutral(error))
+	if (error != 0 && !stream_neutral(error))
 		settle_by_io(fd, word, outcome_of(error), error);
 	else if (error == 0 && same_socket(s, fd) && established(fd))
 		set_phase(s, word, CONNECTED);
@@ -489,10 +514,14 @@ void stream_sent(int fd, fds_word word, ssize_t rc, int error)
 		const bool own = error == EPIPE &&
 				 atomic_load_explicit(&s->write_shut, memory_order_relaxed);
 
-		if (!neutral(error))
+		if (!stream_neutral(error))
 			settle_by_io(fd, word, own ? BREAKER_EXCLUDED : outcome_of(error), error);
 		return;
 	}
+
+	atomic_fetch_add_explicit(&s->bytes_sent, (uint64_t) rc, memory_order_relaxed);
+	if (!open_ended(atomic_load_explicit(&s->word, memory_order_relaxed)))
+		return;
 
 	const uint64_t now = clock_now();
 	const uint64_t first = atomic_load_explicit(&s->first_sent_at, memory_order_relaxed);
@@ -500,7 +529,7 @@ void stream_sent(int fd, fds_word word, ssize_t rc, int error)
 	atomic_store_explicit(&s->last_sent_at, now, memory_order_relaxed);
 	if (first == 0)
 		atomic_store_explicit(&s->first_sent_at, now, memory_order_relaxed);
-	else if (clock_since(first, now) >= WRITE_ONLY_NS && acknowledged(fd))
+	else if (!watched(s) && clock_since(first, now) >= WRITE_ONLY_NS && acknowledged(fd))
 		settle_by_io(fd, word, BREAKER_SUCCESS, 0);
 }
 
@@ -509,7 +538,9 @@ void stream_received(int fd, fds_word word, ssize_t rc, int error, size_t wanted
 	struct stream *s = stream_of(word);
 
 	if (rc > 0) {
-		settle_by_io(fd, word, BREAKER_SUCCESS, 0);
+		atomic_fetch_add_explicit(&s->bytes_read, (uint64_t) rc, memory_order_relaxed);
+		if (!watched(s)) /* else the answer's head will tell */
+			settle_by_io(fd, word, BREAKER_SUCCESS, 0);
 		return;
 	}
 	if (rc == 0) {
@@ -522,7 +553,7 @@ void stream_received(int fd, fds_word word, ssize_t rc, int error, size_t wanted
 	}
 	if (error == EAGAIN)
 		atomic_store_explicit(&s->read_wanted, true, memory_order_relaxed);
-	if (!neutral(error))
+	if (!stream_neutral(error))
 		settle_by_io(fd, word, outcome_of(error), error);
 }
 
@@ -570,8 +601,15 @@ static struct verdict judge(const struct stream *s, int fd, uint64_t now)
 	const bool parted = info.tcpi_state == TCP_IS_CLOSE && info.tcpi_bytes_received == 1;
 	const bool ended = half_closed(info.tcpi_state) || parted;
 
-	if (info.tcpi_bytes_received > (ended ? 1 : 0))
+	/* Of a further request on the connection only what nobody has read yet can be the answer. */
+	const uint64_t before = s->renewed ? atomic_load_explicit(&s->bytes_read,
+								  memory_order_relaxed)
+					   : 0;
+
+	if (info.tcpi_bytes_received > before + (ended ? 1 : 0))
 		return (struct verdict) { BREAKER_SUCCESS, 0 };
+	if (s->renewed && ended && stale(s, fd, 0))
+		return (struct verdict) { BREAKER_EXCLUDED, 0 };
 	if (info.tcpi_state == TCP_IS_SYN_SENT)
 		return vain(s, s->opened_at, now);
 	/* Refused or reset, learnt by other means than ours; a SYN acknowledged tells which. */
@@ -656,7 +694,7 @@ void stream_share(int from, int to)
 			return;
 		if (move(s, word, seen,
 			 word_of(generation_of(seen), refs_of(seen) + 1, phase_of(seen),
-				 busy(seen))))
+				 flags_of(seen))))
 			break;
 	}
 	if (!fds_swap(to, 0, word))
@@ -665,12 +703,10 @@ void stream_share(int from, int to)
 
 void stream_settle_all(void)
 {
-	uint32_t n = atomic_load_explicit(&handed_out, memory_order_acquire);
+	const uint32_t n = pool_used(&pool);
 
-	if (n > CHUNKS * CHUNK)
-		n = CHUNKS * CHUNK;
 	for (uint32_t i = 0; i < n; i++) {
-		if (atomic_load_explicit(&chunks[i >> CHUNK_BITS], memory_order_acquire) == NULL)
+		if (!pool_ready(&pool, i))
 			continue;
 
 		struct stream *s = at(i);
@@ -682,5 +718,104 @@ void stream_settle_all(void)
 		    fds_get(fd) != word)
 			continue;
 		give_up(s, fd, word);
+		if (ours(s) && watched(s) && stream_lane_take(word, STREAM_OUT)) {
+			if (stream_lane_take(word, STREAM_IN)) {
+				traffic_ends(word);
+				stream_lane_give(word, STREAM_IN);
+			}
+			stream_lane_give(word, STREAM_OUT);
+		}
 	}
+}
+
+/* ---- what traffic.c asks ---- */
+
+bool stream_inbound(fds_word word)
+{
+	const struct stream *s = stream_of(word);
+
+	return generation_of(atomic_load_explicit(&s->word, memory_order_acquire)) ==
+		       generation_of(word) &&
+	       s->inbound;
+}
+
+enum stream_http stream_http(fds_word word)
+{
+	return (enum stream_http) atomic_load_explicit(&stream_of(word)->http,
+						       memory_order_relaxed);
+}
+
+void stream_http_ends(int fd, fds_word word, enum stream_http to)
+{
+	struct stream *s = stream_of(word);
+
+	/* Relaxed: whoever still sees the old value finds the directions opaque. */
+	atomic_store_explicit(&s->http, to, memory_order_relaxed);
+	if (to == STREAM_NOT_HTTP &&
+	    phase_of(atomic_load_explicit(&s->word, memory_order_acquire)) == SETTLED)
+		detach(fd, word);
+}
+
+bool stream_same_socket(int fd, fds_word word)
+{
+	const struct stream *s = stream_of(word);
+
+	return s->cookie != 0 && cookie_of(fd) == s->cookie;
+}
+
+uint32_t stream_pid(fds_word word)
+{
+	return atomic_load_explicit(&stream_of(word)->pid, memory_order_relaxed);
+}
+
+void stream_adopt(fds_word word)
+{
+	atomic_store_explicit(&stream_of(word)->pid, life_pid(), memory_order_relaxed);
+}
+
+void stream_judge_bytes(int fd, fds_word word)
+{
+	settle_by_io(fd, word, BREAKER_SUCCESS, 0);
+}
+
+void stream_answered(fds_word word, unsigned status)
+{
+	struct stream *s = stream_of(word);
+
+	if (!call_end(s, word))
+		return;
+	if (ours(s))
+		shared_settle_answer(&s->admission, status, clock_now());
+	call_ended(s, word);
+}
+
+bool stream_renew(fds_word word, const struct admission *a, uint64_t now)
+{
+	struct stream *s = stream_of(word);
+	uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
+
+	if (phase_of(seen) != SETTLED || !flag(s, word, ENDING, 0, ENDING))
+		return false;
+	s->admission = *a;
+	s->judged = true;
+	s->renewed = true;
+	s->opened_at = now;
+	s->forks = life_forks();
+	atomic_store_explicit(&s->first_sent_at, now, memory_order_relaxed);
+	atomic_store_explicit(&s->last_sent_at, now, memory_order_relaxed);
+	atomic_store_explicit(&s->read_wanted, false, memory_order_relaxed);
+	/* Release: the fields above go with the phase. Fails when a descriptor comes or goes. */
+	do {
+		seen = atomic_load_explicit(&s->word, memory_order_acquire);
+	} while (!move(s, word, seen,
+		       word_of(generation_of(seen), refs_of(seen), CONNECTED,
+			       flags_of(seen) & ~ENDING)));
+	return true;
+}
+
+const struct admission *stream_admission(fds_word word)
+{
+	const struct stream *s = stream_of(word);
+
+	return s->inbound ? NULL : &s->admission;
 }

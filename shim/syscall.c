@@ -18,6 +18,7 @@
 #include "shim/real.h"
 #include "shim/sandbox.h"
 #include "shim/socket.h"
+#include "shim/wait.h"
 
 /*
  * Calls that ask a breaker first, or have more to look at than their answer, go through
@@ -69,24 +70,53 @@ static bool forwarded(long n, const long a[6], fds_word word, long *ret)
 	return false;
 }
 
-/* What the answer of an I/O call on a tracked descriptor says. */
-static void followed(long n, const long a[6], fds_word word, long rc)
+/* The direction of an I/O call; 0 for any other. */
+static enum stream_lane lane_of(long n)
 {
 	switch (n) {
 	case SYS_read:
-		follow_received((int) a[0], word, rc, (size_t) a[2]);
-		break;
 	case SYS_recvfrom:
-		if ((a[3] & MSG_ERRQUEUE) == 0)
-			follow_received((int) a[0], word, rc, (size_t) a[2]);
-		break;
+		return STREAM_IN;
 	case SYS_write:
 	case SYS_writev:
 	case SYS_sendto:
 	case SYS_sendmsg:
 	case SYS_sendmmsg:
 	case SYS_sendfile:
-		follow_sent((int) a[0], word, rc);
+		return STREAM_OUT;
+	}
+	return (enum stream_lane) 0;
+}
+
+/*
+ * What a client sends this way is not looked at before it goes, so nothing is added to it any
+ * more. Of what is read, and of answers, the bytes are those of the call's buffer.
+ */
+static uint32_t io_begins(long n, fds_word word)
+{
+	const enum stream_lane lane = word != 0 ? lane_of(n) : (enum stream_lane) 0;
+
+	if (lane == STREAM_OUT && !(n == SYS_write && stream_inbound(word)))
+		traffic_lost(word, STREAM_OUT);
+	return lane != 0 ? follow_mark(word, lane) : 0;
+}
+
+/* What the answer of an I/O call on a tracked descriptor says. */
+static void io_ended(long n, const long a[6], fds_word word, long rc, uint32_t mark)
+{
+	const struct iovec v = { (void *) a[1], (size_t) a[2] };
+	const bool bytes = n != SYS_recvfrom || (a[3] & (MSG_TRUNC | MSG_OOB | MSG_PEEK)) == 0;
+
+	switch (lane_of(n)) {
+	case STREAM_IN:
+		if (n == SYS_recvfrom && (a[3] & MSG_ERRQUEUE) != 0)
+			break;
+		if (!bytes)
+			traffic_lost(word, STREAM_IN);
+		follow_received((int) a[0], word, &v, bytes ? 1 : 0, rc, v.iov_len, mark);
+		break;
+	case STREAM_OUT:
+		follow_sent((int) a[0], word, &v, n == SYS_write ? 1 : 0, rc, mark);
 		break;
 	}
 }
@@ -94,6 +124,12 @@ static void followed(long n, const long a[6], fds_word word, long rc)
 static void before(long n, const long a[6])
 {
 	switch (n) {
+	case SYS_epoll_pwait:
+#ifdef SYS_epoll_wait
+	case SYS_epoll_wait:
+#endif
+		wait_on_epoll();
+		break;
 	case SYS_close:
 		close_leaving((int) a[0]);
 		break;
@@ -116,7 +152,7 @@ static void after(long n, const long a[6], long rc)
 	switch (n) {
 	case SYS_accept:
 	case SYS_accept4:
-		fd_accepted((int) rc);
+		fd_accepted((int) a[0], (int) rc);
 		break;
 	case SYS_socket:
 		fd_handed_out((int) rc);
@@ -162,9 +198,12 @@ EXPORT long syscall(long n, ...)
 	if (armed && forwarded(n, a, word, &rc))
 		return rc;
 	before(n, a);
+
+	const uint32_t mark = io_begins(n, word);
+
 	rc = raw_result(raw_syscall(n, a[0], a[1], a[2], a[3], a[4], a[5]));
 	after(n, a, rc);
 	if (word != 0)
-		followed(n, a, word, rc);
+		io_ended(n, a, word, rc, mark);
 	return rc;
 }

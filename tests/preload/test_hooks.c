@@ -15,8 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -32,6 +34,8 @@ int __connect(int, const struct sockaddr *, socklen_t);
 int __close(int);
 int __dup2(int, int);
 int __fcntl(int, int, ...);
+int __poll_chk(struct pollfd *, nfds_t, int, size_t);
+int __ppoll_chk(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t);
 ssize_t __read(int, void *, size_t);
 ssize_t __write(int, const void *, size_t);
 ssize_t __read_chk(int, void *, size_t, size_t);
@@ -72,6 +76,7 @@ struct hook {
 	int (*prepare)(void);
 	int (*hand)(int prepared);
 	bool (*look_up)(const char *host);
+	int (*await)(int fd, int timeout_ms); /* until @fd can be read */
 };
 
 static struct peer listening(enum health health)
@@ -1234,6 +1239,171 @@ static void forwards_its_arguments(const struct hook *h)
 
 static const struct kind controlling = {.own = {forwards_its_arguments}};
 
+/* ---- waiting: libc's, whoever is waited for ---- */
+
+static int await_poll(int fd, int timeout_ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, timeout_ms);
+}
+
+static int await_poll_chk(int fd, int timeout_ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return __poll_chk(&p, 1, timeout_ms, sizeof(p));
+}
+
+static struct timespec time_of(int timeout_ms)
+{
+	return (struct timespec){timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+}
+
+static int await_ppoll(int fd, int timeout_ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	const struct timespec t = time_of(timeout_ms);
+
+	return ppoll(&p, 1, &t, NULL);
+}
+
+static int await_ppoll_chk(int fd, int timeout_ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	const struct timespec t = time_of(timeout_ms);
+
+	return __ppoll_chk(&p, 1, &t, NULL, sizeof(p));
+}
+
+static int await_select(int fd, int timeout_ms)
+{
+	struct timeval t = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
+	fd_set in;
+
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	return select(fd + 1, &in, NULL, NULL, &t);
+}
+
+static int await_pselect(int fd, int timeout_ms)
+{
+	const struct timespec t = time_of(timeout_ms);
+	fd_set in;
+
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	return pselect(fd + 1, &in, NULL, NULL, &t, NULL);
+}
+
+static int epoll_on(int fd)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
+	const int ep = epoll_create1(EPOLL_CLOEXEC);
+
+	assert_true(ep >= 0);
+	assert_int_equal(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e), 0);
+	return ep;
+}
+
+/* What epoll says of @fd, and no more than that in the events' memory. */
+static int epoll_said(int ep, int n, const struct epoll_event *e, int fd)
+{
+	if (n == 1) {
+		assert_int_equal(e->events, EPOLLIN);
+		assert_int_equal(e->data.fd, fd);
+	}
+	assert_int_equal(close(ep), 0);
+	return n;
+}
+
+static int await_epoll_wait(int fd, int timeout_ms)
+{
+	struct epoll_event e;
+	const int ep = epoll_on(fd);
+
+	return epoll_said(ep, epoll_wait(ep, &e, 1, timeout_ms), &e, fd);
+}
+
+static int await_epoll_pwait(int fd, int timeout_ms)
+{
+	struct epoll_event e;
+	const int ep = epoll_on(fd);
+
+	return epoll_said(ep, epoll_pwait(ep, &e, 1, timeout_ms, NULL), &e, fd);
+}
+
+static int await_epoll_pwait2(int fd, int timeout_ms)
+{
+	struct epoll_event e;
+	const struct timespec t = time_of(timeout_ms);
+	const int ep = epoll_on(fd);
+
+	return epoll_said(ep, epoll_pwait2(ep, &e, 1, &t, NULL), &e, fd);
+}
+
+static int await_syscall_epoll_pwait(int fd, int timeout_ms)
+{
+	struct epoll_event e;
+	const int ep = epoll_on(fd);
+
+	return epoll_said(ep,
+			  (int)syscall(SYS_epoll_pwait, ep, &e, 1, timeout_ms, NULL, 8),
+			  &e, fd);
+}
+
+static void waits_and_says_what_is_ready(const struct hook *h)
+{
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	errno = UNTOUCHED;
+	assert_int_equal(h->await(ends[0], 1), 0);
+	assert_int_equal(errno, UNTOUCHED);
+	assert_int_equal(write(ends[1], "x", 1), 1);
+	assert_int_equal(h->await(ends[0], 10000), 1);
+	assert_int_equal(errno, UNTOUCHED);
+	assert_int_equal(close(ends[0]), 0);
+	assert_int_equal(close(ends[1]), 0);
+}
+
+/* A connection that was accepted, too: looking at it changes nothing. */
+static void waits_for_its_own_client(const struct hook *h)
+{
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p);
+	const int served = accept(p.listener, NULL, NULL);
+
+	assert_true(served >= 0);
+	assert_int_equal(h->await(served, 1), 0);
+	assert_int_equal(write(c, "x", 1), 1);
+	assert_int_equal(h->await(served, 10000), 1);
+	assert_int_equal(h->await(p.listener, 1), 0);
+	assert_int_equal(close(served), 0);
+	assert_int_equal(close(c), 0);
+}
+
+static const struct kind waiting = {
+	.own = {waits_and_says_what_is_ready, waits_for_its_own_client}};
+
+static void listens_for_connections(const struct hook *h)
+{
+	const struct sockaddr_in any = {.sin_family = AF_INET,
+					.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	const int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	(void)h;
+	assert_int_equal(bind(fd, (const struct sockaddr *)&any, sizeof(any)), 0);
+	errno = UNTOUCHED;
+	assert_int_equal(listen(fd, 5), 0);
+	assert_int_equal(errno, UNTOUCHED);
+	assert_int_equal(close(fd), 0);
+	assert_int_equal(listen(fd, 5), -1);
+	assert_int_equal(errno, EBADF);
+}
+
+static const struct kind listening_kind = {.own = {listens_for_connections}};
+
 static const struct kind telling = {.own = {tells_its_version}};
 
 /* ---- the table ---- */
@@ -1338,6 +1508,19 @@ static const struct hook hooks[] = {
 	{"gethostbyname2", NULL, &naming, .look_up = look_up_gethostbyname2},
 	{"gethostbyname_r", NULL, &naming, .look_up = look_up_gethostbyname_r},
 	{"gethostbyname2_r", NULL, &naming, .look_up = look_up_gethostbyname2_r},
+
+	{"poll", NULL, &waiting, .await = await_poll},
+	{"__poll_chk", NULL, &waiting, .await = await_poll_chk},
+	{"ppoll", NULL, &waiting, .await = await_ppoll},
+	{"__ppoll_chk", NULL, &waiting, .await = await_ppoll_chk},
+	{"select", NULL, &waiting, .await = await_select},
+	{"pselect", NULL, &waiting, .await = await_pselect},
+	{"epoll_ctl", NULL, &waiting, .await = await_epoll_wait},
+	{"epoll_wait", NULL, &waiting, .await = await_epoll_wait},
+	{"epoll_pwait", NULL, &waiting, .await = await_epoll_pwait},
+	{"epoll_pwait2", NULL, &waiting, .await = await_epoll_pwait2},
+	{"syscall", "SYS_epoll_pwait", &waiting, .await = await_syscall_epoll_pwait},
+	{"listen", .kind = &listening_kind},
 
 	{"prctl", .kind = &controlling},
 	{"agentshim_version", .kind = &telling},

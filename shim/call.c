@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whose child a call is, and what is to be sent with it. */
+#include "shim/call.h"
+
+#include <string.h>
+
+#include "core/config.h"
+#include "core/metrics.h"
+#include "core/sampler.h"
+#include "shim/current.h"
+#include "shim/life.h"
+#include "shim/serve.h"
+#include "shim/shared.h"
+
+/* Which field of a head each field that we send is. */
+static const struct {
+	const char *name;
+	enum http1_field id;
+} ours[] = {
+	{ "traceparent", HTTP1_TRACEPARENT },
+	{ "tracestate", HTTP1_TRACESTATE },
+	{ "baggage", HTTP1_BAGGAGE },
+	{ "x-trace-id", HTTP1_X_TRACE_ID },
+	{ "b3", HTTP1_B3 },
+	{ "x-b3-traceid", HTTP1_B3_TRACEID },
+	{ "x-b3-spanid", HTTP1_B3_SPANID },
+	{ "x-b3-sampled", HTTP1_B3_SAMPLED },
+	{ "x-b3-flags", HTTP1_B3_FLAGS },
+	{ "uber-trace-id", HTTP1_UBER_TRACE_ID },
+};
+
+struct request_token call_begin(struct request_token owner, uint64_t wall_ns, uint64_t mono_ns)
+{
+	struct request *r;
+	struct request_token t = { 0 };
+
+	if (!settings->trace)
+		return t;
+	t = request_begin(&r);
+	if (t.place == 0)
+		return t;
+	r->owner = owner;
+	request_call(owner, +1);
+	span_begin(&r->span, SPAN_CLIENT, &r->context, NULL, wall_ns, mono_ns);
+	return t;
+}
+
+/* The owner's own place in its trace, if it is still there when we have read it. */
+static bool owner_context(const struct request *r, struct context *ret)
+{
+	const struct request *owner = request_at(r->owner);
+
+	if (owner == NULL)
+		return false;
+	*ret = owner->context;
+	return request_still(owner, r->owner);
+}
+
+static void set_ids(struct request *r, const struct context *own, const uint8_t *parent_span)
+{
+	struct event *e = &r->span;
+
+	r->context = *own;
+	r->recorded = (own->flags & CONTEXT_SAMPLED) != 0;
+	memcpy(e->span.trace_id, own->trace_id, sizeof(e->span.trace_id));
+	memcpy(e->span.span_id, own->span_id, sizeof(e->span.span_id));
+	e->span.flags = (uint8_t) own->flags;
+	e->span.bits &= (uint8_t) ~(SPAN_HAS_PARENT | SPAN_TRACE_AS_UUID);
+	if ((own->flags & CONTEXT_UUID) != 0)
+		e->span.bits |= SPAN_TRACE_AS_UUID;
+	if (parent_span == NULL)
+		return;
+	memcpy(e->span.parent_id, parent_span, sizeof(e->span.parent_id));
+	e->span.bits |= SPAN_HAS_PARENT;
+}
+
+/* A trace of its own: sampled as any root is. */
+static void take_root(struct request *r)
+{
+	static const struct propagate_found nobody;
+	struct metrics *m = shared_metrics();
+	struct context own;
+
+	request_ids(&own, NULL);
+	if (sampler_sample(&settings->sampler, &nobody, own.trace_id))
+		own.flags |= CONTEXT_SAMPLED;
+	set_ids(r, &own, NULL);
+	if (m != NULL)
+		metrics_add(m, life_pid(), METRICS_TRACES_STARTED, 1);
+}
+
+static void take_child(struct request *r, const struct context *parent)
+{
+	struct context own;
+
+	request_ids(&own, parent);
+	set_ids(r, &own, parent->span_id);
+}
+
+bool call_take_ids(struct request *r, const struct call_wrote *wrote)
+{
+	struct context parent;
+
+	if (wrote->n_traceparent == 1 &&
+	    propagate_parse_traceparent(wrote->traceparent, &parent)) {
+		const struct request_token forwarded = request_by_parent(&parent);
+
+		if (forwarded.place != 0) {
+			request_call(r->owner, -1);
+			r->owner = forwarded;
+			request_call(r->owner, +1);
+		}
+		if (forwarded.place != 0 && owner_context(r, &parent)) {
+			take_child(r, &parent);
+			return settings->rewrite;
+		}
+		/* The program traces by itself: ours hangs beside what it calls. */
+		take_child(r, &parent);
+		return false;
+	}
+	if (owner_context(r, &parent))
+		take_child(r, &parent);
+	else if (current_environment() != NULL && r->owner.place == 0)
+		take_child(r, current_environment());
+	else
+		take_root(r);
+	return false;
+}
+
+void call_describe(struct request *r, struct propagate_value method,
+		   struct propagate_value target, struct propagate_value host, uint16_t port,
+		   enum span_protocol protocol)
+{
+	struct propagate_value query;
+	const struct propagate_value path = serve_path(target, &query);
+	const struct propagate_value name = serve_host(host, &port);
+
+	span_texts(&r->span, method.at, method.len, path.at, path.len, name.at, name.len);
+	r->span.span.port = port;
+	r->span.span.protocol = (uint8_t) protocol;
+}
+
+struct sending {
+	const struct call_wrote *wrote;
+	void (*field)(void *arg, const char *name, const char *value, size_t len);
+	void *arg;
+};
+
+static bool written(const struct call_wrote *wrote, enum http1_field id)
+{
+	return (wrote->fields >> id & 1) != 0;
+}
+
+static void send_field(void *arg, const char *name, const char *value, size_t len)
+{
+	const struct sending *s = arg;
+
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+		if (strcmp(ours[i].name, name) != 0)
+			continue;
+		/* A tracestate belongs to the traceparent beside it. */
+		if (written(s->wrote, ours[i].id) ||
+		    (ours[i].id == HTTP1_TRACESTATE && written(s->wrote, HTTP1_TRACEPARENT)))
+			return;
+	}
+	s->field(s->arg, name, value, len);
+}
+
+static void send_forwarded(const struct request *owner, const struct sending *s)
+{
+	for (unsigned i = 0; i < settings->forward.n; i++) {
+		const struct propagate_value v =
+			request_value(owner, (enum request_value) (REQUEST_EXTRA + i));
+
+		if (v.len > 0 && !written(s->wrote, (enum http1_field) (HTTP1_EXTRA + i)))
+			s->field(s->arg, settings->forward.names[i], v.at, v.len);
+	}
+}
+
+static bool same_trace(const struct context *a, const struct context *b)
+{
+	return memcmp(a->trace_id, b->trace_id, sizeof(a->trace_id)) == 0;
+}
+
+bool call_fields(struct request *r, const struct call_wrote *wrote,
+		 void (*field)(void *arg, const char *name, const char *value, size_t len),
+		 void *arg)
+{
+	struct sending s = { wrote, field, arg };
+	struct propagate_out out = { .context = r->context };
+	const struct request *owner = request_at(r->owner);
+	const char *state = current_environment_state();
+
+	if (owner != NULL && same_trace(&owner->context, &r->context)) {
+		out.tracestate = request_value(owner, REQUEST_TRACESTATE);
+		out.baggage = request_value(owner, REQUEST_BAGGAGE);
+		out.foreign = request_value(owner, REQUEST_FOREIGN);
+	} else if (current_environment() != NULL &&
+		   same_trace(current_environment(), &r->context)) {
+		out.tracestate = (struct propagate_value) { state, strlen(state) };
+	}
+	propagate_inject(&settings->propagators, &out, send_field, &s);
+	if (owner == NULL)
+		return true;
+	send_forwarded(owner, &s);
+	if (request_still(owner, r->owner))
+		return true;
+	r->owner = (struct request_token) { 0 };
+	take_root(r);
+	return false;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which request does a thread work on? Reading a request says so, reading an answer takes the
+ * thread back to the request that the call was made for, a tick of an event loop ends it.
+ *
+ * The rule above all: a wrong parent is worse than none. A thread that never ticks serves one
+ * request at a time, and is believed. One that waits for new connections only, and answers
+ * before it waits again, is too. What watches accepted connections together, or ticks over an
+ * unanswered request, is an event loop, whose next step may be any request's: a timer's, a
+ * deferred function's. There only programs are believed that are known to act on each event at
+ * once (nginx), and only while no other request of theirs stands idle (request.h). Everybody
+ * else's calls begin a trace of their own.
+ */
+#ifndef SHIM_CURRENT_H
+#define SHIM_CURRENT_H
+
+#include <stdbool.h>
+
+#include "core/context.h"
+#include "shim/request.h"
+
+/* current_load - who is this program? And what TRACEPARENT came with it. Context: at load. */
+void current_load(const char *exe, const char *traceparent, const char *tracestate);
+
+/* current_set - the thread has turned to @t (void: to nothing that we know) */
+void current_set(struct request_token t);
+
+/*
+ * current_owner - the request that a call which the thread makes now is for; void in doubt
+ * Context: any thread under the guard; errno kept.
+ */
+struct request_token current_owner(void);
+
+/*
+ * current_turn_back - the thread reads the answer to a call that was made for @owner
+ * It turns to that if it read that request itself; a thread that reads for others does not.
+ */
+void current_turn_back(struct request_token owner);
+
+/*
+ * current_first_owner - as current_owner(), for the first request on a connection
+ * @made_for: current_owner() when it was made, by the thread whose guard is @maker
+ * In an event loop the connection takes ticks to come about.
+ */
+struct request_token current_first_owner(struct request_token made_for, const void *maker);
+
+/*
+ * current_environment - the context that the process was started with, or NULL: parent of
+ * calls without an owner, as long as the process serves nobody itself
+ */
+const struct context *current_environment(void);
+const char *current_environment_state(void); /* its tracestate, checked; "" for none */
+
+/*
+ * current_tick - the thread waits for events
+ * @learns: of other connections than the one it works on
+ */
+void current_tick(bool learns);
+
+/* current_event_loop - accepted connections are watched together: it is an event loop. */
+void current_event_loop(void);
+
+#endif

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A pool of requests in progress, and where their ids come from. */
+#include "shim/request.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/clock.h"
+#include "core/metrics.h"
+#include "shim/blob.h"
+#include "shim/guard.h"
+#include "shim/life.h"
+#include "shim/pool.h"
+#include "shim/raw.h"
+#include "shim/report.h"
+#include "shim/shared.h"
+
+#define CHUNK_BITS      5
+#define CHUNKS          2048 /* 65,536 requests at once; further ones go untraced */
+#define STAGE_MASK      UINT32_C(3)
+#define SEARCH_MAX      4096 /* places looked at for a parent: some 10 us */
+
+static _Atomic(char *) chunks[CHUNKS];
+static struct pool pool = POOL(chunks, struct request, CHUNK_BITS);
+
+static struct request *at(uint32_t place)
+{
+	return pool_at(&pool, place - 1);
+}
+
+/* ---- ids ---- */
+
+static uint64_t mix(uint64_t x) /* splitmix64's finaliser */
+{
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	return x ^ x >> 31;
+}
+
+/* The seed lies on the page that fork wipes, so that no child repeats its parent's ids. */
+static uint64_t seed(void)
+{
+	uint64_t seen = atomic_load_explicit(&life->seed, memory_order_relaxed);
+	uint64_t fresh = 0;
+
+	if (seen != 0)
+		return seen;
+	if (raw_syscall(SYS_getrandom, (long) &fresh, sizeof(fresh), GRND_NONBLOCK, 0, 0, 0) !=
+	    (long) sizeof(fresh))
+		fresh = mix(clock_wall()) ^ mix(clock_now() + life_pid());
+	fresh |= 1; /* 0 means none yet */
+	return atomic_compare_exchange_strong_explicit(&life->seed, &seen, fresh,
+						       memory_order_relaxed, memory_order_relaxed)
+		       ? fresh
+		       : seen;
+}
+
+uint64_t request_random(void)
+{
+	const uint64_t base = seed();
+	const uint64_t n = atomic_fetch_add_explicit(&life->drawn, 1, memory_order_relaxed);
+
+	return mix(base + (n + 1) * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+static void draw(uint8_t *to, size_t n)
+{
+	for (; n >= 8; to += 8, n -= 8) {
+		uint64_t bits;
+
+		do {
+			bits = request_random();
+		} while (bits == 0);
+		memcpy(to, &bits, 8);
+	}
+}
+
+void request_ids(struct context *ret, const struct context *parent)
+{
+	if (parent != NULL && context_some(parent)) {
+		*ret = *parent;
+	} else {
+		*ret = (struct context) { .flags = CONTEXT_RANDOM };
+		draw(ret->trace_id, sizeof(ret->trace_id));
+	}
+	draw(ret->span_id, sizeof(ret->span_id));
+}
+
+/* ---- places ---- */
+
+struct request_token request_begin(struct request **ret)
+{
+	uint32_t number;
+
+	if (!pool_take(&pool, &number))
+		return (struct request_token) { 0 };
+
+	struct request *r = pool_at(&pool, number);
+	const uint32_t generation =
+		(atomic_load_explicit(&r->generation, memory_order_relaxed) + 1) | 1;
+
+	r->pid = life_pid();
+	atomic_store_explicit(&r->state, REQUEST_ANSWERING, memory_order_relaxed);
+	r->reader = NULL;
+	r->recorded = false;
+	r->context = (struct context) { 0 };
+	r->came_with = (struct context) { 0 };
+	r->owner = (struct request_token) { 0 };
+	r->method = HTTP1_OTHER;
+	memset(r->lens, 0, sizeof(r->lens));
+	r->raw_used = 0;
+	r->blob = 0;
+	/* Release: a token leads to a request that was laid out. */
+	atomic_store_explicit(&r->generation, generation, memory_order_release);
+	*ret = r;
+	return (struct request_token) { number + 1, generation };
+}
+
+struct request_token request_token_of(uint32_t place)
+{
+	if (place == 0)
+		return (struct request_token) { 0 };
+	return (struct request_token) {
+		place, atomic_load_explicit(&at(place)->generation, memory_order_acquire)
+	};
+}
+
+struct request *request_at(struct request_token t)
+{
+	if (t.place == 0)
+		return NULL;
+
+	struct request *r = at(t.place);
+
+	return atomic_load_explicit(&r->generation, memory_order_acquire) == t.generation ? r
+											  : NULL;
+}
+
+/* Voids the token first: nobody copies from a place that is being given back unawares. */
+static bool close_place(struct request *r, uint32_t generation)
+{
+	return atomic_compare_exchange_strong_explicit(&r->generation, &generation,
+						       generation + 1, memory_order_acq_rel,
+						       memory_order_relaxed);
+}
+
+static void give_back(struct request_token t, struct request *r)
+{
+	blob_give(&r->blob);
+	pool_give(&pool, t.place - 1);
+}
+
+void request_serves(struct request *r)
+{
+	r->reader = &guard;
+	guard.unanswered++;
+	request_stage_set(r, REQUEST_READING);
+	atomic_store_explicit(&life->serves, 1, memory_order_relaxed);
+	(void) atomic_fetch_add_explicit(&life->served_requests, 1, memory_order_relaxed);
+}
+
+/* A served request leaves the counts that it stood in. */
+static void leave_counts(struct request *r)
+{
+	if (r->reader == NULL || r->pid != life_pid())
+		return;
+	if (r->reader == &guard && guard.unanswered > 0)
+		guard.unanswered--;
+	request_stage_set(r, REQUEST_ANSWERING);
+	(void) atomic_fetch_sub_explicit(&life->served_requests, 1, memory_order_relaxed);
+}
+
+static void count(const struct request *r, uint64_t ns)
+{
+	struct metrics *m = shared_metrics();
+	const struct event *e = &r->span;
+	const unsigned stripe = life_pid();
+	const bool root = (e->span.bits & SPAN_HAS_PARENT) == 0 ||
+			  (e->span.bits & SPAN_PARENT_REMOTE) != 0;
+	static const enum metrics_counter by_kind[] = {
+		[SPAN_INTERNAL] = METRICS_SPANS_INTERNAL,
+		[SPAN_SERVER] = METRICS_SPANS_SERVER,
+		[SPAN_CLIENT] = METRICS_SPANS_CLIENT,
+	};
+
+	if (m == NULL)
+		return;
+	metrics_add(m, stripe, by_kind[e->span.kind], 1);
+	if (e->span.kind == SPAN_SERVER)
+		metrics_observe(m, stripe, METRICS_SERVER_DURATION, ns);
+	else if (e->span.kind == SPAN_CLIENT)
+		metrics_observe(m, stripe, METRICS_CLIENT_DURATION, ns);
+	if (root)
+		metrics_add(m, stripe, METRICS_ROOTS_COMPLETED, 1);
+	if (e->span.result != SPAN_ERROR)
+		return;
+	metrics_add(m, stripe, METRICS_SPANS_ERROR, 1);
+	if (root)
+		metrics_add(m, stripe, METRICS_ROOTS_ERROR, 1);
+}
+
+/* With what there was no place for in the record. */
+static void tell(struct request *r)
+{
+	const struct propagate_value query = request_value(r, REQUEST_QUERY);
+	const struct propagate_value foreign = request_value(r, REQUEST_FOREIGN);
+	struct event more;
+
+	r->span.pid = r->pid;
+	r->span.tid = life_tid();
+	if (query.len == 0 && foreign.len == 0) {
+		report_span(&r->span);
+		return;
+	}
+	r->span.span.bits |= SPAN_MORE_FOLLOWS;
+	span_more_begin(&more, &r->span);
+	if (foreign.len > 0)
+		(void) span_more_add(&more, "x-trace-id", foreign.at, foreign.len);
+	if (query.len > 0)
+		(void) span_more_add(&more, "url.query", query.at, query.len);
+	report_span_more(&r->span, &more, 1);
+}
+
+void request_end(struct request_token t, uint16_t status, enum span_error error, uint64_t now)
+{
+	struct request *r = request_at(t);
+
+	if (r == NULL || !close_place(r, t.generation))
+		return;
+	leave_counts(r);
+	if (r->owner.place != 0)
+		request_call(r->owner, -1);
+	if (r->pid == life_pid()) { /* else its parent's to tell */
+		span_end(&r->span, status, error, now);
+		count(r, r->span.span.duration_ns);
+		if (r->recorded)
+			tell(r);
+	}
+	give_back(t, r);
+}
+
+void request_drop(struct request_token t)
+{
+	struct request *r = request_at(t);
+
+	if (r == NULL || !close_place(r, t.generation))
+		return;
+	leave_counts(r);
+	if (r->owner.place != 0)
+		request_call(r->owner, -1);
+	give_back(t, r);
+}
+
+/* ---- values ---- */
+
+static char *raw_of(struct request *r)
+{
+	return r->blob != 0 ? blob_get(&r->blob) : r->raw;
+}
+
+static bool make_room(struct request *r, size_t len)
+{
+	uint32_t blob = 0;
+
+	if (r->raw_used + len <= (r->blob != 0 ? BLOB_SIZE : REQUEST_RAW_SIZE))
+		return true;
+	if (r->blob != 0 || len > (size_t) (BLOB_SIZE - r->raw_used) || blob_get(&blob) == NULL)
+		return false;
+	memcpy(blob_get(&blob), r->raw, r->raw_used);
+	r->blob = blob;
+	return true;
+}
+
+/* Values lie one behind the other, so each is noted before those of higher numbers. */
+static bool in_order(const struct request *r, enum request_value which)
+{
+	for (unsigned i = which; i < REQUEST_VALUES; i++)
+		if (r->lens[i] != 0)
+			return false;
+	return true;
+}
+
+bool request_keep(struct request *r, enum request_value which, const char *at_bytes, size_t len)
+{
+	if (len == 0 || len > UINT16_MAX || !in_order(r, which) || !make_room(r, len))
+		return false;
+	memcpy(raw_of(r) + r->raw_used, at_bytes, len);
+	r->raw_used = (uint16_t) (r->raw_used + len);
+	r->lens[which] = (uint16_t) len;
+	return true;
+}
+
+bool request_keep_joined(struct request *r, enum request_value which,
+			 bool (*join)(const struct propagate_value *lines, unsigned n,
+				      struct text *out),
+			 const struct propagate_value *lines, unsigned n)
+{
+	size_t most = 1; /* a NUL, which is not kept */
+
+	for (unsigned i = 0; i < n; i++)
+		most += lines[i].len + 1;
+	if (!in_order(r, which) || !make_room(r, most))
+		return false;
+
+	const size_t size = r->blob != 0 ? BLOB_SIZE : REQUEST_RAW_SIZE;
+	struct text t = text_in(raw_of(r) + r->raw_used, size - r->raw_used);
+
+	if (!join(lines, n, &t))
+		return false;
+	r->raw_used = (uint16_t) (r->raw_used + t.used);
+	r->lens[which] = (uint16_t) t.used;
+	return true;
+}
+
+struct propagate_value request_value(const struct request *r, enum request_value which)
+{
+	const char *raw = raw_of((struct request *) r);
+	size_t offset = 0;
+
+	if (r->lens[which] == 0)
+		return (struct propagate_value) { 0 };
+	for (unsigned i = 0; i < (unsigned) which; i++)
+		offset += r->lens[i];
+	return (struct propagate_value) { raw + offset, r->lens[which] };
+}
+
+/* ---- who is it for ---- */
+
+static bool same_caller(const struct context *a, const struct context *b)
+{
+	return memcmp(a->trace_id, b->trace_id, sizeof(a->trace_id)) == 0 &&
+	       memcmp(a->span_id, b->span_id, sizeof(a->span_id)) == 0;
+}
+
+struct request_token request_by_parent(const struct context *came_with)
+{
+	uint32_t n = pool_used(&pool);
+
+	if (n > SEARCH_MAX)
+		n = SEARCH_MAX;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct request *r = pool_ready(&pool, i) ? pool_at(&pool, i) : NULL;
+
+		if (r == NULL)
+			continue;
+
+		const uint32_t generation =
+			atomic_load_explicit(&r->generation, memory_order_acquire);
+
+		if ((generation & 1) != 0 && context_some(&r->came_with) &&
+		    same_caller(&r->came_with, came_with))
+			return (struct request_token) { i + 1, generation };
+	}
+	return (struct request_token) { 0 };
+}
+
+static bool stands_idle(uint32_t state)
+{
+	return state == REQUEST_IDLE; /* and no call */
+}
+
+/* Moves the state of a served request, and the count of idle ones with it. */
+static void move(struct request *r, uint32_t (*next)(uint32_t state, int arg), int arg)
+{
+	uint32_t seen = atomic_load_explicit(&r->state, memory_order_relaxed);
+	uint32_t to;
+
+	/* Relaxed: a number that is compared, it orders nothing. */
+	do {
+		to = next(seen, arg);
+	} while (!atomic_compare_exchange_weak_explicit(&r->state, &seen, to,
+							memory_order_relaxed,
+							memory_order_relaxed));
+	if (stands_idle(to) && !stands_idle(seen))
+		atomic_fetch_add_explicit(&life->idle_requests, 1, memory_order_relaxed);
+	else if (stands_idle(seen) && !stands_idle(to))
+		atomic_fetch_sub_explicit(&life->idle_requests, 1, memory_order_relaxed);
+}
+
+static uint32_t with_stage(uint32_t state, int stage)
+{
+	return (state & ~STAGE_MASK) | (uint32_t) stage;
+}
+
+static uint32_t with_call(uint32_t state, int difference)
+{
+	return state + (uint32_t) difference * (STAGE_MASK + 1);
+}
+
+void request_stage_set(struct request *r, enum request_stage stage)
+{
+	move(r, with_stage, (int) stage);
+}
+
+void request_call(struct request_token of, int difference)
+{
+	struct request *r = request_at(of);
+
+	if (r != NULL && r->pid == life_pid()) /* a child counts nothing of its parent's */
+		move(r, with_call, difference);
+}
+
+enum request_stage request_stage(const struct request *r)
+{
+	return (enum request_stage) (atomic_load_explicit(&r->state, memory_order_relaxed) &
+				     STAGE_MASK);
+}
+
+bool request_is_idle(const struct request *r)
+{
+	return stands_idle(atomic_load_explicit(&r->state, memory_order_relaxed));
+}
+
+uint32_t request_idle_count(void)
+{
+	return atomic_load_explicit(&life->idle_requests, memory_order_relaxed);
+}
+
+uint32_t request_served_count(void)
+{
+	return atomic_load_explicit(&life->served_requests, memory_order_relaxed);
+}

@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Following HTTP/1 on connections: what is read, what is answered, and how it all ends. */
+#include "shim/traffic.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/config.h"
+#include "shim/blob.h"
+#include "shim/current.h"
+#include "shim/guard.h"
+#include "shim/life.h"
+#include "shim/pool.h"
+#include "shim/serve.h"
+#include "shim/shared.h"
+#include "shim/traffic_place.h"
+
+#define CHUNK_BITS      5     /* chunks and numbers as stream.c has them */
+#define CHUNKS          32768
+#define METHOD_SHIFT    28
+#define PLACE_MASK      ((UINT32_C(1) << METHOD_SHIFT) - 1)
+
+static _Atomic(char *) chunks[CHUNKS];
+static struct pool pool = POOL(chunks, struct traffic, CHUNK_BITS);
+
+static struct traffic *traffic_at(fds_word word)
+{
+	return pool_at(&pool, stream_number(word));
+}
+
+void traffic_count(enum metrics_counter which)
+{
+	struct metrics *m = shared_metrics();
+
+	if (m != NULL)
+		metrics_add(m, life_pid(), which, 1);
+}
+
+/* ---- the requests in flight ---- */
+
+uint32_t traffic_in_flight(const struct traffic *t)
+{
+	/* Acquire: a request that is counted was laid out. Pairs with traffic_push(). */
+	return atomic_load_explicit(&t->pushed, memory_order_acquire) -
+	       atomic_load_explicit(&t->popped, memory_order_acquire);
+}
+
+bool traffic_push(struct traffic *t, enum http1_method method, struct request_token token)
+{
+	const uint32_t pushed = atomic_load_explicit(&t->pushed, memory_order_relaxed);
+
+	if (traffic_in_flight(t) >= TRAFFIC_QUEUE)
+		return false;
+	atomic_store_explicit(&t->queue[pushed % TRAFFIC_QUEUE],
+			      (uint32_t) method << METHOD_SHIFT | (token.place & PLACE_MASK),
+			      memory_order_relaxed);
+	/* Release: pairs with traffic_in_flight(). */
+	atomic_store_explicit(&t->pushed, pushed + 1, memory_order_release);
+	return true;
+}
+
+static uint32_t entry_at(const struct traffic *t, uint32_t position)
+{
+	return atomic_load_explicit(&t->queue[position % TRAFFIC_QUEUE], memory_order_relaxed);
+}
+
+/* The request that is answered next; void when there is none, or it is not traced. */
+static struct request_token front(const struct traffic *t, enum http1_method *ret_method)
+{
+	const uint32_t entry =
+		entry_at(t, atomic_load_explicit(&t->popped, memory_order_relaxed));
+
+	*ret_method = HTTP1_OTHER;
+	if (traffic_in_flight(t) == 0)
+		return (struct request_token) { 0 };
+	*ret_method = (enum http1_method) (entry >> METHOD_SHIFT);
+	return request_token_of(entry & PLACE_MASK);
+}
+
+static struct request_token newest(const struct traffic *t)
+{
+	if (traffic_in_flight(t) == 0)
+		return (struct request_token) { 0 };
+	return request_token_of(
+		entry_at(t, atomic_load_explicit(&t->pushed, memory_order_relaxed) - 1) &
+		PLACE_MASK);
+}
+
+/* The request in front has come to its end. */
+static void pop(struct traffic *t, uint16_t status, enum span_error error)
+{
+	enum http1_method method;
+	const struct request_token token = front(t, &method);
+
+	if (traffic_in_flight(t) == 0)
+		return;
+	/* Release: whoever finds the place free may use it. */
+	atomic_store_explicit(&t->popped,
+			      atomic_load_explicit(&t->popped, memory_order_relaxed) + 1,
+			      memory_order_release);
+	if (token.place != 0)
+		request_end(token, status, error, clock_now());
+	t->status = 0;
+}
+
+static void pop_all(struct traffic *t, enum span_error error)
+{
+	while (traffic_in_flight(t) > 0)
+		pop(t, t->status, error);
+}
+
+/* ---- beginning and ending ---- */
+
+bool traffic_begins(fds_word word, bool inbound)
+{
+	if (!pool_ready(&pool, stream_number(word))) {
+		traffic_count(METRICS_OPAQUE_MEMORY);
+		return false;
+	}
+
+	struct traffic *t = traffic_at(word);
+
+	http1_init(&t->requests, HTTP1_REQUESTS, t->arena, sizeof(t->arena));
+	http1_init(&t->responses, HTTP1_RESPONSES, NULL, 0);
+	t->inbound = inbound;
+	for (unsigned lane = 0; lane < 2; lane++) {
+		atomic_store_explicit(&t->lost[lane], false, memory_order_relaxed);
+		atomic_store_explicit(&t->marks[lane], 0, memory_order_relaxed);
+	}
+	atomic_store_explicit(&t->pushed, 0, memory_order_relaxed);
+	atomic_store_explicit(&t->popped, 0, memory_order_relaxed);
+	t->status = 0;
+	t->owner = t->making = (struct request_token) { 0 };
+	t->asked = t->head_open = t->line_said = false;
+	t->queued = t->ids_taken = t->rewrite = t->injected = false;
+	t->patched = 0;
+	atomic_store_explicit(&t->tail_len, 0, memory_order_relaxed);
+	t->arena_blob = t->out_blob = 0;
+	if (!inbound && settings->trace) {
+		t->owner = current_owner();
+		t->maker = &guard;
+		request_call(t->owner, +1); /* from the connect on there is a call in flight */
+	}
+	return true;
+}
+
+/* A client that waited long was let down by its peer; one that did not changed its mind. */
+static enum span_error why_given_up(const struct traffic *t, fds_word word)
+{
+	enum http1_method method;
+	const struct request *r = request_at(front(t, &method));
+	const struct admission *a = stream_admission(word);
+
+	if (t->inbound || r == NULL || a == NULL)
+		return SPAN_ABANDONED;
+	return clock_since(r->span.mono_ns, clock_now()) >= a->policy.patience_ns ? SPAN_TIMEOUT
+										   : SPAN_ABANDONED;
+}
+
+void traffic_ends(fds_word word)
+{
+	struct traffic *t = traffic_at(word);
+
+	/* An answer that lasts until its sender closes is whole now. */
+	if (t->inbound && http1_end(&t->responses) == HTTP1_DONE)
+		pop(t, t->status, SPAN_NO_ERROR);
+	pop_all(t, why_given_up(t, word));
+	if (t->making.place != 0 && !t->queued)
+		request_drop(t->making);
+	if (!t->inbound && !t->asked)
+		request_call(t->owner, -1);
+	t->making = t->owner = (struct request_token) { 0 };
+	blob_give(&t->arena_blob);
+	blob_give(&t->out_blob);
+}
+
+/* ---- entering ---- */
+
+static struct http1 *machine(struct traffic *t, enum stream_lane lane)
+{
+	return (lane == STREAM_OUT) == t->inbound ? &t->responses : &t->requests;
+}
+
+/* Nothing was asked on it yet, so a child that the program forked to serve it may do so. */
+static bool untouched(const struct traffic *t)
+{
+	return http1_between(&t->requests) &&
+	       atomic_load_explicit(&t->pushed, memory_order_relaxed) == 0;
+}
+
+/* False: the connection is another process's as well, and its bytes are not all ours to see. */
+static bool of_this_process(struct traffic *t, fds_word word)
+{
+	if (stream_pid(word) == life_pid())
+		return true;
+	if (t->inbound && untouched(t)) {
+		stream_adopt(word);
+		return true;
+	}
+	return false;
+}
+
+struct traffic *traffic_enter(fds_word word, enum stream_lane lane)
+{
+	if (stream_http(word) != STREAM_HTTP)
+		return NULL;
+
+	struct traffic *t = traffic_at(word);
+
+	if (!stream_lane_take(word, lane)) {
+		atomic_store_explicit(&t->lost[traffic_lane(lane)], true, memory_order_relaxed);
+		return NULL;
+	}
+	if (!of_this_process(t, word)) {
+		traffic_count(METRICS_OPAQUE_FORKED);
+		http1_lost(&t->requests);
+		http1_lost(&t->responses);
+		stream_http_ends(-1, word, STREAM_WAS_HTTP);
+		stream_lane_give(word, lane);
+		return NULL;
+	}
+	if (atomic_exchange_explicit(&t->lost[traffic_lane(lane)], false, memory_order_relaxed)) {
+		traffic_count(METRICS_OPAQUE_RACE);
+		http1_lost(machine(t, lane));
+	}
+	return t;
+}
+
+uint32_t traffic_mark(fds_word word, enum stream_lane lane)
+{
+	if (stream_http(word) != STREAM_HTTP)
+		return 0;
+	return atomic_fetch_add_explicit(&traffic_at(word)->marks[traffic_lane(lane)], 1,
+					 memory_order_relaxed) +
+	       1;
+}
+
+/* Did another call of this direction begin while this one ran? Then their order is not known. */
+static void check_mark(struct traffic *t, enum stream_lane lane, uint32_t mark)
+{
+	if (atomic_load_explicit(&t->marks[traffic_lane(lane)], memory_order_relaxed) == mark)
+		return;
+	traffic_count(METRICS_OPAQUE_RACE);
+	http1_lost(machine(t, lane));
+}
+
+void traffic_lost(fds_word word, enum stream_lane lane)
+{
+	if (stream_http(word) == STREAM_HTTP)
+		atomic_store_explicit(&traffic_at(word)->lost[traffic_lane(lane)], true,
+				      memory_order_relaxed);
+}
+
+/* ---- room ---- */
+
+void traffic_grow(struct traffic *t)
+{
+	char *larger = blob_get(&t->arena_blob);
+
+	if (larger != NULL && t->requests.size < BLOB_SIZE)
+		http1_move(&t->requests, larger, BLOB_SIZE);
+	else
+		http1_cut(&t->requests);
+}
+
+char *traffic_blob(struct traffic *t)
+{
+	return blob_get(&t->out_blob);
+}
+
+bool traffic_tail(fds_word word)
+{
+	/* Acquire: pairs with the release of whoever sent its last byte. */
+	return stream_http(word) == STREAM_HTTP &&
+	       atomic_load_explicit(&traffic_at(word)->tail_len, memory_order_acquire) > 0;
+}
+
+/* ---- what cannot be followed ---- */
+
+static enum metrics_counter counter_of(enum http1_reason reason)
+{
+	static const enum metrics_counter counters[] = {
+		[HTTP1_NOT_HTTP] = METRICS_OPAQUE_NOT_HTTP,
+		[HTTP1_H2_PREFACE] = METRICS_OPAQUE_H2,
+		[HTTP1_BAD_SYNTAX] = METRICS_OPAQUE_SYNTAX,
+		[HTTP1_BAD_FRAMING] = METRICS_OPAQUE_FRAMING,
+		[HTTP1_HEAD_TOO_LONG] = METRICS_OPAQUE_TOO_LONG,
+		[HTTP1_UPGRADED] = METRICS_OPAQUE_UPGRADED,
+		[HTTP1_TUNNEL] = METRICS_OPAQUE_TUNNEL,
+		[HTTP1_UNSEEN] = METRICS_OPAQUE_UNSEEN,
+		[HTTP1_CUT_SHORT] = METRICS_OPAQUE_UNSEEN,
+	};
+
+	return counters[reason];
+}
+
+static bool parted(enum http1_reason reason)
+{
+	return reason == HTTP1_UPGRADED || reason == HTTP1_TUNNEL;
+}
+
+void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1 *p)
+{
+	if (p->reason != HTTP1_FOLLOWED && p->reason != HTTP1_CUT_SHORT)
+		traffic_count(counter_of(p->reason));
+	if (p == &t->responses && parted(p->reason))
+		pop(t, p->status, SPAN_NO_ERROR);
+	/* Requests in flight may still be answered; without one there is nothing to wait for. */
+	if (p == &t->requests && traffic_in_flight(t) > 0)
+		return;
+	if (p == &t->requests && p->reason == HTTP1_TUNNEL)
+		return; /* its answer is HTTP */
+	if (!t->asked) { /* another protocol */
+		request_call(t->owner, -1);
+		t->owner = (struct request_token) { 0 };
+		blob_give(&t->arena_blob);
+	}
+	stream_http_ends(fd, word, t->asked ? STREAM_WAS_HTTP : STREAM_NOT_HTTP);
+	if (!t->inbound && p == &t->responses)
+		stream_judge_bytes(fd, word);
+}
+
+/* ---- accepted: requests are read ---- */
+
+static void served_head(struct traffic *t)
+{
+	const struct request_token token =
+		serve_begin(&t->requests, t->began_wall, t->began_mono);
+
+	if (!t->asked)
+		traffic_count(METRICS_HTTP_CONNECTIONS);
+	t->asked = true;
+	if (traffic_push(t, t->requests.method, token))
+		return;
+	traffic_count(METRICS_OPAQUE_PIPELINE);
+	request_drop(token);
+	http1_lost(&t->requests);
+	http1_lost(&t->responses);
+}
+
+static void served_whole(struct traffic *t)
+{
+	struct request *r = request_at(newest(t));
+
+	if (r != NULL && request_stage(r) == REQUEST_READING)
+		request_stage_set(r, REQUEST_IDLE);
+}
+
+/* One request at a time says what the reader turns to; of several, nobody can tell. */
+static void turn_to_served(const struct traffic *t)
+{
+	current_set(traffic_in_flight(t) == 1 ? newest(t) : (struct request_token) { 0 });
+}
+
+static void on_request_read(struct traffic *t, int fd, fds_word word, enum http1_stop stop)
+{
+	switch (stop) {
+	case HTTP1_LINE:
+		t->began_wall = clock_wall();
+		t->began_mono = clock_now();
+		break;
+	case HTTP1_HEAD_DONE:
+		served_head(t);
+		break;
+	case HTTP1_DONE:
+		served_whole(t);
+		break;
+	case HTTP1_FULL:
+		traffic_grow(t);
+		break;
+	case HTTP1_OPAQUE:
+		traffic_opaque(t, fd, word, &t->requests);
+		break;
+	case HTTP1_BLANK:
+	case HTTP1_MORE:
+		break;
+	}
+}
+
+/* ---- answers ---- */
+
+static bool final(uint16_t status)
+{
+	return status >= 200 || status == 101;
+}
+
+static void on_answer_begins(struct traffic *t)
+{
+	enum http1_method method;
+	struct request *r = request_at(front(t, &method));
+
+	t->responses.to = method;
+	if (r != NULL && t->inbound)
+		request_stage_set(r, REQUEST_ANSWERING);
+}
+
+static void on_answer(struct traffic *t, int fd, fds_word word, enum http1_stop stop)
+{
+	switch (stop) {
+	case HTTP1_LINE:
+		on_answer_begins(t);
+		break;
+	case HTTP1_HEAD_DONE:
+		if (!final(t->responses.status))
+			break;
+		t->status = t->responses.status;
+		if (!t->inbound)
+			stream_answered(word, t->status);
+		break;
+	case HTTP1_DONE:
+		if (final(t->responses.status))
+			pop(t, t->responses.status, SPAN_NO_ERROR);
+		break;
+	case HTTP1_FULL:
+		http1_cut(&t->responses);
+		break;
+	case HTTP1_OPAQUE:
+		traffic_opaque(t, fd, word, &t->responses);
+		break;
+	case HTTP1_BLANK:
+	case HTTP1_MORE:
+		break;
+	}
+}
+
+typedef void on_stop(struct traffic *t, int fd, fds_word word, enum http1_stop stop);
+
+static void feed(struct traffic *t, int fd, fds_word word, struct http1 *p, on_stop *told,
+		 const char *bytes, size_t n)
+{
+	enum http1_stop stop;
+
+	do {
+		size_t used;
+
+		stop = http1_feed(p, &settings->forward, bytes, n, &used);
+		bytes += used;
+		n -= used;
+		told(t, fd, word, stop);
+	} while (stop != HTTP1_MORE);
+}
+
+static void feed_all(struct traffic *t, int fd, fds_word word, enum stream_lane lane,
+		     const struct iovec *iov, size_t n_iov, size_t n)
+{
+	struct http1 *p = machine(t, lane);
+	on_stop *told = p == &t->requests ? on_request_read : on_answer;
+
+	for (size_t i = 0; i < n_iov && n > 0; i++) {
+		const size_t len = iov[i].iov_len < n ? iov[i].iov_len : n;
+
+		feed(t, fd, word, p, told, iov[i].iov_base, len);
+		n -= len;
+	}
+}
+
+/* Whoever reads an answer, or of its failure, turns to what the call was made for. */
+static void turn_to_owner(const struct traffic *t)
+{
+	enum http1_method method;
+	const struct request *r = request_at(front(t, &method));
+
+	if (traffic_in_flight(t) > 0)
+		current_turn_back(r != NULL ? r->owner : (struct request_token) { 0 });
+	else if (!t->asked)
+		current_turn_back(t->owner);
+}
+
+void traffic_turn(fds_word word)
+{
+	if (settings->trace && stream_http(word) == STREAM_HTTP && !traffic_at(word)->inbound)
+		turn_to_owner(traffic_at(word));
+}
+
+void traffic_read(int fd, fds_word word, const struct iovec *iov, size_t n_iov, size_t n,
+		  uint32_t mark)
+{
+	struct traffic *t = traffic_enter(word, STREAM_IN);
+
+	if (t == NULL)
+		return;
+	check_mark(t, STREAM_IN, mark);
+	if (!t->inbound && settings->trace)
+		turn_to_owner(t);
+	feed_all(t, fd, word, STREAM_IN, iov, n_iov, n);
+	if (t->inbound && settings->trace)
+		turn_to_served(t);
+	traffic_leave(word, STREAM_IN);
+}
+
+void traffic_peeked(int fd, fds_word word)
+{
+	struct traffic *t = traffic_enter(word, STREAM_IN);
+
+	if (t == NULL)
+		return;
+	if (!t->inbound && !t->asked)
+		stream_judge_bytes(fd, word);
+	traffic_leave(word, STREAM_IN);
+}
+
+void traffic_wrote(int fd, fds_word word, const struct iovec *iov, size_t n_iov, size_t n,
+		   uint32_t mark)
+{
+	struct traffic *t = traffic_enter(word, STREAM_OUT);
+
+	if (t == NULL)
+		return;
+	check_mark(t, STREAM_OUT, mark);
+	feed_all(t, fd, word, STREAM_OUT, iov, n_iov, n);
+	traffic_leave(word, STREAM_OUT);
+}
+
+void traffic_skipped(int fd, fds_word word, size_t n, uint32_t mark)
+{
+	struct traffic *t = traffic_enter(word, STREAM_OUT);
+	enum http1_stop stop;
+	uint64_t left = n;
+
+	if (t == NULL)
+		return;
+
+	struct http1 *p = machine(t, STREAM_OUT);
+
+	check_mark(t, STREAM_OUT, mark);
+	do {
+		uint64_t used;
+
+		stop = http1_skip(p, left, &used);
+		left -= used;
+		if (p == &t->responses)
+			on_answer(t, fd, word, stop);
+		else if (stop == HTTP1_OPAQUE)
+			traffic_opaque(t, fd, word, p);
+	} while (stop != HTTP1_MORE);
+	traffic_leave(word, STREAM_OUT);
+}
+
+static enum span_error error_of(int error)
+{
+	switch (error) {
+	case 0:
+		return SPAN_EARLY_END;
+	case ETIMEDOUT:
+		return SPAN_TIMEOUT;
+	case ECONNRESET:
+	case EPIPE:
+		return SPAN_RESET;
+	default:
+		return SPAN_OTHER;
+	}
+}
+
+void traffic_read_end(int fd, fds_word word, int error)
+{
+	struct traffic *t = traffic_enter(word, STREAM_IN);
+
+	(void) fd;
+	if (t == NULL)
+		return;
+	if (!t->inbound) {
+		if (settings->trace)
+			turn_to_owner(t);
+		if (error == 0 && http1_end(&t->responses) == HTTP1_DONE)
+			pop(t, t->status, SPAN_NO_ERROR);
+		pop_all(t, error_of(error));
+		http1_lost(&t->responses);
+	}
+	traffic_leave(word, STREAM_IN);
+}
+
+void traffic_leaves(int fd, fds_word word)
+{
+	struct traffic *t = traffic_enter(word, STREAM_OUT);
+
+	(void) fd;
+	if (t == NULL)
+		return;
+	if (t->inbound && http1_end(&t->responses) == HTTP1_DONE)
+		pop(t, t->status, SPAN_NO_ERROR);
+	else if (!t->inbound && settings->trace)
+		turn_to_owner(t);
+	traffic_leave(word, STREAM_OUT);
+}

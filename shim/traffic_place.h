@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What traffic.c and inject.c share: a connection's HTTP, and its requests in flight. */
+#ifndef SHIM_TRAFFIC_PLACE_H
+#define SHIM_TRAFFIC_PLACE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/http1.h"
+#include "core/metrics.h"
+#include "shim/request.h"
+#include "shim/traffic.h"
+
+#define TRAFFIC_QUEUE 128 /* requests in flight on one connection; power of two */
+#define TRAFFIC_ARENA 512 /* of the fields of a request; longer ones move to a blob */
+#define TRAFFIC_OUT   704 /* fields that we add; longer ones are laid out in a blob */
+#define TRAFFIC_PATCH 16  /* digits of a parent-id */
+
+/*
+ * One connection. Members belong to whoever holds the lane of the direction that they are
+ * about, unless they are atomic.
+ */
+struct traffic {
+	struct http1 requests, responses;
+	bool inbound;
+	_Atomic bool lost[2];          /* by lane: something went past us */
+	_Atomic uint32_t marks[2];     /* by lane: calls begun */
+	_Atomic uint32_t pushed, popped; /* of @queue: by requests, by responses */
+	_Atomic uint32_t queue[TRAFFIC_QUEUE]; /* `method:4 | place of its request:28` */
+	uint16_t status;               /* of the answer that is being read or written */
+
+	/* Accepted: when the present head began. */
+	uint64_t began_wall, began_mono;
+
+	/* Connected: the request that is being written. */
+	struct request_token owner;    /* who had the connection made, for its first request */
+	const void *maker;             /* guard of the thread that had it made */
+	struct request_token making;
+	bool asked;                    /* a request has begun on this connection */
+	bool head_open;                /* from a head's first byte until its last was taken */
+	bool line_said;                /* the next byte begins a head, and that was told */
+	bool queued, ids_taken, rewrite; /* of the present head */
+	bool injected;                 /* the kernel has taken at least a byte of our fields */
+	uint8_t patched;               /* digits of @patch sent of one that was cut */
+	_Atomic uint32_t tail_len;     /* bytes of our fields still to be sent */
+	uint32_t tail_at;              /* where they begin in @block */
+	const char *block;             /* the fields laid out last: @out, or a blob */
+	uint32_t arena_blob, out_blob; /* 1 + number; 0 none */
+	char patch[TRAFFIC_PATCH];
+	char arena[TRAFFIC_ARENA];
+	char out[TRAFFIC_OUT];
+};
+
+/* By number 0 (STREAM_OUT) and 1 (STREAM_IN). */
+static inline unsigned traffic_lane(enum stream_lane lane)
+{
+	return lane == STREAM_IN;
+}
+
+/*
+ * traffic_enter - be alone with @lane's machine; NULL when there is nothing to do or somebody
+ * else is, who finds it lost then
+ */
+struct traffic *traffic_enter(fds_word word, enum stream_lane lane);
+static inline void traffic_leave(fds_word word, enum stream_lane lane)
+{
+	stream_lane_give(word, lane);
+}
+
+/* traffic_push - a request's head is complete; false: too many are in flight */
+bool traffic_push(struct traffic *t, enum http1_method method, struct request_token token);
+
+/* Requests that have no whole answer yet. */
+uint32_t traffic_in_flight(const struct traffic *t);
+
+/* traffic_grow - give the request machine a larger arena, or have it cut */
+void traffic_grow(struct traffic *t);
+
+/* traffic_opaque - a machine said HTTP1_OPAQUE */
+void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1 *p);
+
+/* traffic_count - one more of a coverage counter */
+void traffic_count(enum metrics_counter which);
+
+/* traffic_blob - BLOB_SIZE bytes for fields that TRAFFIC_OUT does not hold; NULL: there are none */
+char *traffic_blob(struct traffic *t);
+
+/* traffic_tail - is a part of our fields still to be sent? Context: any thread. */
+bool traffic_tail(fds_word word);
+
+#endif
