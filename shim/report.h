@@ -40,7 +40,7 @@ void report_event(struct event *e, bool stack);
 void report_quietly(enum event_kind kind, const char *text);
 
 /*
- * report_span - record a span that has ended, complete but for nothing (see core/span.h)
+ * report_span - record a span that has ended (see core/span.h); whole as it is, pid and all
  * Without a place for it, it is counted as dropped; every other count is the caller's.
  * With AGENTSHIM_LOG and level info it is also a line.
  * Context: as report_event(), with no system call when there is no log.
