@@ -40,6 +40,21 @@ for url in map(str.strip, sys.stdin):
         answer = errno.errorcode.get(error.errno, type(error).__name__)
     print(answer, time.perf_counter() - began, flush=True)
 '''
+# A service in the middle: what it is asked for it asks of another.
+MIDDLE = '''
+import http.server, sys, urllib.request
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = urllib.request.urlopen(sys.argv[1] + self.path, timeout=10).read()
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+'''
 
 
 class Unexpected(Exception):
@@ -68,6 +83,7 @@ class Stage:
         self.with_us = self.bare | {'LD_PRELOAD': str(BUILD / 'shim/libagentshim.so'),
                                     'AGENTSHIM_DIR': f'{folder}/state',
                                     'AGENTSHIM_TIMEOUT': OPEN_FOR}
+        self.with_dir = self.bare | {'AGENTSHIM_DIR': f'{folder}/state'}
 
     def say(self, text):
         print(f'{time.monotonic() - self.began:5.1f} s  {text}', flush=True)
@@ -113,8 +129,7 @@ class Stage:
         return None
 
     def status(self):
-        done = output([BUILD / 'tools/agentshim', 'status', '--json'],
-                      self.bare | {'AGENTSHIM_DIR': self.with_us['AGENTSHIM_DIR']})
+        done = output([BUILD / 'tools/agentshim', 'status', '--json'], self.with_dir)
         expect(done.returncode == 0, f'agentshim status --json ends with 0, not {done.returncode}')
         return json.loads(done.stdout)['services']
 
@@ -300,6 +315,38 @@ def told(stage, peers):
         expect(wanted <= seen, f'{name}: events {", ".join(sorted(wanted - seen))}')
 
 
+def traced(stage):
+    """One request through three services; its trace as `agentshim trace` tells it."""
+    def named(service):
+        return stage.with_us | {'AGENTSHIM_SERVICE': service}
+
+    print('\n4. A trace through an nginx, a Python service and another nginx, none of which knows of it')
+    kernel, web = free_port(), free_port()
+    stage.nginx('kernel', kernel, 'return 200 "hello\\n";', named('kernel'))
+    middle = stage.start(['/usr/bin/python3', '-c', MIDDLE, f'http://127.0.0.1:{kernel}'],
+                         named('backend'), text=True, stdout=subprocess.PIPE)
+    stage.nginx('web', web, f'proxy_pass http://127.0.0.1:{int(middle.stdout.readline())};',
+                named('web'))
+    got = output(['curl', '-s', f'http://127.0.0.1:{web}/order'], stage.bare).stdout
+    expect(got == 'hello\n', f'the chain answers (got {got!r})')
+
+    path = ['web server', 'web client', 'backend server', 'backend client', 'kernel server']
+    deadline = time.monotonic() + 10
+    while True:  # the last span is written when its answer is out, which may be after curl has it
+        told_by = output([BUILD / 'tools/agentshim', 'trace', '--last', '--json'], stage.with_dir)
+        spans = json.loads(told_by.stdout)['spans'] if told_by.returncode == 0 else []
+        if len(spans) == len(path):
+            break
+        expect(time.monotonic() < deadline, f'a trace of {len(path)} spans (found {len(spans)})')
+        time.sleep(0.02)
+    print(output([BUILD / 'tools/agentshim', 'trace', '--last'], stage.with_dir).stdout, end='')
+    expect(len({span['trace_id'] for span in spans}) == 1, 'one trace id')
+    by_id = {span['span_id']: f'{span["service"]} {span["kind"]}' for span in spans}
+    parents = {f'{span["service"]} {span["kind"]}': by_id.get(span.get('parent_span_id'))
+               for span in spans}
+    expect(parents == dict(zip(path, [None] + path)), f'each span has the right parent: {parents}')
+
+
 def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -311,6 +358,7 @@ def main():
                   f'AGENTSHIM_TIMEOUT={OPEN_FOR}; the rest is as shipped: 5 failures open, 3 good'
                   ' probes close')
             told(stage, [killed_and_revived(stage), hangs(stage)])
+            traced(stage)
         except Unexpected as what:
             print(f'\nNOT OBSERVED: {what}')
             return 1
@@ -318,7 +366,7 @@ def main():
             return 130
         finally:
             stage.stop_all()
-    print('\nEvery transition and recovery was observed.')
+    print('\nEvery transition, recovery and span was observed.')
     return 0
 
 
