@@ -89,13 +89,12 @@ static void feed_cut(struct said *s, struct input *in, size_t longest)
 
 static void check_cuts(const struct said *whole, struct input *in)
 {
+	static const size_t longest[] = { 1, 8, 57, 400 };
 	static struct said parts;
 
-	for (size_t longest = 1; longest < 1000; longest = longest * 7 + 1) {
-		begin(&parts, in);
-		feed_cut(&parts, in, longest);
-		FUZZ_CHECK(said_same(whole, &parts));
-	}
+	begin(&parts, in);
+	feed_cut(&parts, in, longest[draw(in, sizeof(longest) / sizeof(longest[0]))]);
+	FUZZ_CHECK(said_same(whole, &parts));
 }
 
 static void feed_rest_of_message(struct http1 *p, const struct input *in, size_t at)
