@@ -39,8 +39,7 @@ struct request_token call_begin(struct request_token owner, uint64_t wall_ns, ui
 	t = request_begin(&r);
 	if (t.place == 0)
 		return t;
-	r->owner = owner;
-	request_call(owner, +1);
+	request_for(r, owner);
 	span_begin(&r->span, SPAN_CLIENT, &r->context, NULL, wall_ns, mono_ns);
 	return t;
 }
@@ -65,7 +64,7 @@ static void set_ids(struct request *r, const struct context *own, const uint8_t 
 	memcpy(e->span.trace_id, own->trace_id, sizeof(e->span.trace_id));
 	memcpy(e->span.span_id, own->span_id, sizeof(e->span.span_id));
 	e->span.flags = (uint8_t) own->flags;
-	e->span.bits &= (uint8_t) ~(SPAN_HAS_PARENT | SPAN_TRACE_AS_UUID);
+	e->span.bits &= (uint8_t) ~(SPAN_HAS_PARENT | SPAN_PARENT_REMOTE | SPAN_TRACE_AS_UUID);
 	if ((own->flags & CONTEXT_UUID) != 0)
 		e->span.bits |= SPAN_TRACE_AS_UUID;
 	if (parent_span == NULL)
@@ -97,6 +96,38 @@ static void take_child(struct request *r, const struct context *parent)
 	set_ids(r, &own, parent->span_id);
 }
 
+/* As a request that came with it would: the sampler has its say. */
+static void take_environment(struct request *r, const struct context *parent)
+{
+	const struct propagate_found found = {
+		.context = *parent,
+		.remote_span = true,
+		.decision = (parent->flags & CONTEXT_SAMPLED) != 0 ? PROPAGATE_ACCEPT
+								   : PROPAGATE_DENY,
+	};
+	struct context own;
+
+	request_ids(&own, parent);
+	own.flags &= (uint16_t) ~CONTEXT_SAMPLED;
+	if (sampler_sample(&settings->sampler, &found, own.trace_id))
+		own.flags |= CONTEXT_SAMPLED;
+	set_ids(r, &own, parent->span_id);
+	r->span.span.bits |= SPAN_PARENT_REMOTE;
+}
+
+void call_take_parent(struct request *r)
+{
+	const struct context *environment = current_environment();
+	struct context parent;
+
+	if (owner_context(r, &parent))
+		take_child(r, &parent);
+	else if (environment != NULL)
+		take_environment(r, environment);
+	else
+		take_root(r);
+}
+
 bool call_take_ids(struct request *r, const struct call_wrote *wrote)
 {
 	struct context parent;
@@ -107,8 +138,7 @@ bool call_take_ids(struct request *r, const struct call_wrote *wrote)
 
 		if (forwarded.place != 0) {
 			request_call(r->owner, -1);
-			r->owner = forwarded;
-			request_call(r->owner, +1);
+			request_for(r, forwarded);
 		}
 		if (forwarded.place != 0 && owner_context(r, &parent)) {
 			take_child(r, &parent);
@@ -118,12 +148,7 @@ bool call_take_ids(struct request *r, const struct call_wrote *wrote)
 		take_child(r, &parent);
 		return false;
 	}
-	if (owner_context(r, &parent))
-		take_child(r, &parent);
-	else if (current_environment() != NULL && r->owner.place == 0)
-		take_child(r, current_environment());
-	else
-		take_root(r);
+	call_take_parent(r);
 	return false;
 }
 
@@ -166,11 +191,11 @@ static void send_field(void *arg, const char *name, const char *value, size_t le
 	s->field(s->arg, name, value, len);
 }
 
-static void send_forwarded(const struct request *owner, const struct sending *s)
+static void send_forwarded(const struct request *carrier, const struct sending *s)
 {
 	for (unsigned i = 0; i < settings->forward.n; i++) {
 		const struct propagate_value v =
-			request_value(owner, (enum request_value) (REQUEST_EXTRA + i));
+			request_value(carrier, (enum request_value) (REQUEST_EXTRA + i));
 
 		if (v.len > 0 && !written(s->wrote, (enum http1_field) (HTTP1_EXTRA + i)))
 			s->field(s->arg, settings->forward.names[i], v.at, v.len);
@@ -188,24 +213,27 @@ bool call_fields(struct request *r, const struct call_wrote *wrote,
 {
 	struct sending s = { wrote, field, arg };
 	struct propagate_out out = { .context = r->context };
-	const struct request *owner = request_at(r->owner);
+	const struct request *carrier = request_at(r->carrier);
 	const char *state = current_environment_state();
 
-	if (owner != NULL && same_trace(&owner->context, &r->context)) {
-		out.tracestate = request_value(owner, REQUEST_TRACESTATE);
-		out.baggage = request_value(owner, REQUEST_BAGGAGE);
-		out.foreign = request_value(owner, REQUEST_FOREIGN);
+	if (carrier != NULL && same_trace(&carrier->context, &r->context)) {
+		out.tracestate = request_value(carrier, REQUEST_TRACESTATE);
+		out.baggage = request_value(carrier, REQUEST_BAGGAGE);
+		out.foreign = request_value(carrier, REQUEST_FOREIGN);
 	} else if (current_environment() != NULL &&
 		   same_trace(current_environment(), &r->context)) {
 		out.tracestate = (struct propagate_value) { state, strlen(state) };
 	}
 	propagate_inject(&settings->propagators, &out, send_field, &s);
-	if (owner == NULL)
+	if (carrier == NULL)
 		return true;
-	send_forwarded(owner, &s);
-	if (request_still(owner, r->owner))
+	send_forwarded(carrier, &s);
+	if (request_still(carrier, r->carrier))
 		return true;
-	r->owner = (struct request_token) { 0 };
-	take_root(r);
+	r->carrier = (struct request_token) { 0 };
+	if (request_at(r->owner) == NULL) {
+		r->owner = (struct request_token) { 0 };
+		take_root(r);
+	}
 	return false;
 }

@@ -30,6 +30,12 @@ struct call_wrote {
 struct request_token call_begin(struct request_token owner, uint64_t wall_ns, uint64_t mono_ns);
 
 /*
+ * call_take_parent - a place in the trace of the owner, else in the environment's, else in a
+ * trace of its own; for own spans, too
+ */
+void call_take_parent(struct request *r);
+
+/*
  * call_take_ids - the call's place in a trace: what the program wrote, else its owner's, else
  * the environment's, else a trace of its own
  *
@@ -49,8 +55,9 @@ void call_describe(struct request *r, struct propagate_value method,
 
 /*
  * call_fields - one call of @field for each field to send, but for those that were written
- * Values live until it returns. False when the owner ended meanwhile: what was handed out
- * must not be used, and the call is in a trace of its own from now on; ask again.
+ * Values live until it returns. False when the request that they are of ended meanwhile: what
+ * was handed out must not be used, and the call has left its trace, unless an own span keeps
+ * it there; ask again.
  */
 bool call_fields(struct request *r, const struct call_wrote *wrote,
 		 void (*field)(void *arg, const char *name, const char *value, size_t len),

@@ -42,6 +42,21 @@ void current_set(struct request_token t)
 	guard.current = t;
 }
 
+/* A program that serves nobody may run a loop of calls within a span of its own. */
+static struct request_token around_the_loop(void)
+{
+	const struct request *r = request_at(guard.own);
+
+	return r != NULL && r->outer && !atomic_load_explicit(&life->serves, memory_order_relaxed)
+		       ? guard.own
+		       : (struct request_token) { 0 };
+}
+
+static bool begun_here(const struct request *r)
+{
+	return atomic_load_explicit(&r->beginner, memory_order_relaxed) == &guard;
+}
+
 /* Its own request may stand idle: that is what it turns to now. */
 static bool others_idle(const struct request *r)
 {
@@ -50,7 +65,8 @@ static bool others_idle(const struct request *r)
 
 static bool believed(const struct request *r)
 {
-	if (!guard.loops)
+	/* A span of the thread's own is one from its beginning to the next tick. */
+	if (!guard.loops || begun_here(r))
 		return true;
 	if (prompt)
 		return !others_idle(r);
@@ -61,7 +77,9 @@ void current_turn_back(struct request_token owner)
 {
 	const struct request *r = request_at(owner);
 
-	if (r != NULL && r->reader == &guard)
+	if (r != NULL && begun_here(r))
+		guard.current = guard.loops ? around_the_loop() : owner;
+	else if (r != NULL && r->reader == &guard)
 		guard.current = owner;
 	else if (guard.loops)
 		guard.current = (struct request_token) { 0 };
@@ -106,5 +124,5 @@ void current_tick(bool learns)
 	if (learns && guard.unanswered > 0)
 		current_event_loop();
 	guard.loops = guard.loops || learns;
-	guard.current = (struct request_token) { 0 };
+	guard.current = around_the_loop();
 }

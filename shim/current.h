@@ -33,7 +33,8 @@ struct request_token current_owner(void);
 
 /*
  * current_turn_back - the thread reads the answer to a call that was made for @owner
- * It turns to that if it read that request itself; a thread that reads for others does not.
+ * It turns to that if it read that request, or began that span, itself; a thread that reads
+ * for others does not.
  */
 void current_turn_back(struct request_token owner);
 

@@ -19,6 +19,8 @@ struct guard {
 	bool inside;
 	struct names_latest latest; /* the thread's latest lookup (resolve.c) */
 	struct request_token current; /* what the thread works on (current.h) */
+	struct request_token own;   /* the innermost span that it has begun by itself (own.c) */
+	uint32_t unplaced;          /* and how many inside of that there was no place for */
 	uint32_t tid, tid_of;       /* the thread's id, and the pid that it is of */
 	uint32_t unanswered;        /* requests that it has read and not answered yet */
 	bool loops;                 /* it has come to a tick of an event loop */

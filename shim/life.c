@@ -17,6 +17,7 @@
 #include "core/rcu.h"
 #include "shim/current.h"
 #include "shim/guard.h"
+#include "shim/own.h"
 #include "shim/peer.h"
 #include "shim/raw.h"
 #include "shim/real.h"
@@ -205,6 +206,7 @@ __attribute__((destructor)) static void unload(void)
 	const int saved = errno;
 
 	if (armed && life_own_memory() && guard_enter()) {
+		own_end_all();
 		stream_settle_all();
 		guard_leave();
 	}

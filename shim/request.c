@@ -20,6 +20,10 @@
 #define CHUNKS          2048 /* 65,536 requests at once; further ones go untraced */
 #define STAGE_MASK      UINT32_C(3)
 #define SEARCH_MAX      4096 /* places looked at for a parent: some 10 us */
+#define TAGS_MAX        1024 /* bytes of an own span's tags, names included */
+#define TAG_KEY_MAX     68   /* a record cuts a key to 64, at a whole character */
+#define TAG_VALUE_MAX   EVENT_TEXT_SIZE /* and a value to what is left of it */
+#define MORE_MAX        8    /* records of tags; 2 KiB of the host's stack */
 
 static _Atomic(char *) chunks[CHUNKS];
 static struct pool pool = POOL(chunks, struct request, CHUNK_BITS);
@@ -106,7 +110,8 @@ struct request_token request_begin(struct request **ret)
 	r->recorded = false;
 	r->context = (struct context) { 0 };
 	r->came_with = (struct context) { 0 };
-	r->owner = (struct request_token) { 0 };
+	r->owner = r->carrier = r->below = (struct request_token) { 0 };
+	atomic_store_explicit(&r->beginner, NULL, memory_order_relaxed);
 	r->method = HTTP1_OTHER;
 	memset(r->lens, 0, sizeof(r->lens));
 	r->raw_used = 0;
@@ -160,9 +165,30 @@ void request_serves(struct request *r)
 	(void) atomic_fetch_add_explicit(&life->served_requests, 1, memory_order_relaxed);
 }
 
-/* A served request leaves the counts that it stood in. */
+void request_owned(struct request *r)
+{
+	r->outer = !guard.loops;
+	r->below = guard.own;
+	(void) atomic_fetch_add_explicit(&life->own_spans, 1, memory_order_relaxed);
+	/* Release: request_abandon() of another thread looks at spans that are laid out. */
+	atomic_store_explicit(&r->beginner, &guard, memory_order_release);
+}
+
+uint32_t request_own_count(void)
+{
+	return atomic_load_explicit(&life->own_spans, memory_order_relaxed);
+}
+
+static bool owned(const struct request *r)
+{
+	return atomic_load_explicit(&r->beginner, memory_order_acquire) != NULL;
+}
+
+/* A served request, or an own span, leaves the counts that it stood in. */
 static void leave_counts(struct request *r)
 {
+	if (owned(r) && r->pid == life_pid())
+		(void) atomic_fetch_sub_explicit(&life->own_spans, 1, memory_order_relaxed);
 	if (r->reader == NULL || r->pid != life_pid())
 		return;
 	if (r->reader == &guard && guard.unanswered > 0)
@@ -200,6 +226,39 @@ static void count(const struct request *r, uint64_t ns)
 		metrics_add(m, stripe, METRICS_ROOTS_ERROR, 1);
 }
 
+/* The next pair of tags at *@at; false when there are no more. */
+static bool next_tag(struct propagate_value tags, size_t *at, const char **ret_key,
+		     const char **ret_value)
+{
+	if (*at >= tags.len)
+		return false;
+	*ret_key = tags.at + *at;
+	*ret_value = *ret_key + strlen(*ret_key) + 1;
+	*at += (size_t) (*ret_value - *ret_key) + strlen(*ret_value) + 1;
+	return true;
+}
+
+/* In a frame of its own: those without tags need not have the room. */
+static void __attribute__((noinline)) tell_tagged(struct request *r)
+{
+	const struct propagate_value tags = request_value(r, REQUEST_TAGS);
+	struct event more[MORE_MAX];
+	const char *key, *value;
+	size_t n = 0, at = 0;
+
+	r->span.span.bits |= SPAN_MORE_FOLLOWS;
+	span_more_begin(&more[0], &r->span);
+	while (next_tag(tags, &at, &key, &value)) {
+		if (span_more_add(&more[n], key, value, strlen(value)))
+			continue;
+		if (++n == MORE_MAX)
+			break;
+		span_more_begin(&more[n], &r->span);
+		(void) span_more_add(&more[n], key, value, strlen(value));
+	}
+	report_span_more(&r->span, more, n < MORE_MAX ? n + 1 : MORE_MAX);
+}
+
 /* With what there was no place for in the record. */
 static void tell(struct request *r)
 {
@@ -208,6 +267,13 @@ static void tell(struct request *r)
 	struct event more;
 
 	r->span.pid = r->pid;
+	if (owned(r)) { /* its thread is the one that began it */
+		if (request_value(r, REQUEST_TAGS).len > 0)
+			tell_tagged(r);
+		else
+			report_span(&r->span);
+		return;
+	}
 	r->span.tid = life_tid();
 	if (query.len == 0 && foreign.len == 0) {
 		report_span(&r->span);
@@ -250,6 +316,44 @@ void request_drop(struct request_token t)
 	if (r->owner.place != 0)
 		request_call(r->owner, -1);
 	give_back(t, r);
+}
+
+void request_abandon(bool (*left)(const struct request *r))
+{
+	const uint32_t n = pool_used(&pool);
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct request *r = pool_ready(&pool, i) ? pool_at(&pool, i) : NULL;
+
+		if (r == NULL)
+			continue;
+
+		const uint32_t generation =
+			atomic_load_explicit(&r->generation, memory_order_acquire);
+
+		if ((generation & 1) != 0 && owned(r) && r->pid == life_pid() && left(r))
+			request_end((struct request_token) { i + 1, generation }, 0,
+				    SPAN_ABANDONED, clock_now());
+	}
+}
+
+/* ---- whom it is made for ---- */
+
+void request_for(struct request *r, struct request_token owner)
+{
+	const struct request *o = request_at(owner);
+	const struct request_token carrier = o == NULL	? (struct request_token) { 0 }
+					     : owned(o) ? o->carrier
+							: owner;
+
+	r->owner = owner;
+	r->carrier = o != NULL && request_still(o, owner) ? carrier : (struct request_token) { 0 };
+	request_call(owner, +1);
+}
+
+struct request_token request_owner(const struct request *r)
+{
+	return request_at(r->owner) != NULL ? r->owner : r->carrier;
 }
 
 /* ---- values ---- */
@@ -310,6 +414,44 @@ bool request_keep_joined(struct request *r, enum request_value which,
 		return false;
 	r->raw_used = (uint16_t) (r->raw_used + t.used);
 	r->lens[which] = (uint16_t) t.used;
+	return true;
+}
+
+/* Tags are the last of the values, so that they may grow and shrink. */
+static void drop_tag(struct request *r, const char *key)
+{
+	const struct propagate_value tags = request_value(r, REQUEST_TAGS);
+	const char *found, *value;
+	size_t at = 0, before = 0;
+
+	for (; next_tag(tags, &at, &found, &value); before = at) {
+		if (strcmp(found, key) != 0)
+			continue;
+		memmove((char *) tags.at + before, tags.at + at, tags.len - at);
+		r->lens[REQUEST_TAGS] = (uint16_t) (tags.len - (at - before));
+		r->raw_used = (uint16_t) (r->raw_used - (at - before));
+		return;
+	}
+}
+
+bool request_tag(struct request *r, const char *key, const char *value)
+{
+	const size_t n_key = strnlen(key, TAG_KEY_MAX), n_value = strnlen(value, TAG_VALUE_MAX);
+	const size_t need = n_key + n_value + 2;
+	char kept[TAG_KEY_MAX + 1];
+	char *to;
+
+	memcpy(kept, key, n_key);
+	kept[n_key] = '\0';
+	drop_tag(r, kept);
+	if (n_key == 0 || r->lens[REQUEST_TAGS] + need > TAGS_MAX || !make_room(r, need))
+		return false;
+	to = raw_of(r) + r->raw_used;
+	memcpy(to, kept, n_key + 1);
+	memcpy(to + n_key + 1, value, n_value);
+	to[need - 1] = '\0';
+	r->raw_used = (uint16_t) (r->raw_used + need);
+	r->lens[REQUEST_TAGS] = (uint16_t) (r->lens[REQUEST_TAGS] + need);
 	return true;
 }
 

@@ -32,6 +32,7 @@ enum request_value {
 	REQUEST_FOREIGN, /* x-trace-id that was none of ours */
 	REQUEST_EXTRA,   /* + i: AGENTSHIM_FORWARD_HEADERS' i-th */
 	REQUEST_QUERY = REQUEST_EXTRA + HTTP1_EXTRA_MAX, /* told with the span, not sent on */
+	REQUEST_TAGS,    /* of an own span, likewise: "key\0value\0" for each */
 	REQUEST_VALUES
 };
 
@@ -56,7 +57,12 @@ struct request {
 	bool recorded;               /* its span is kept (sampled) */
 	struct context context;      /* its own */
 	struct context came_with;    /* as it stood in the traceparent that it came with */
-	struct request_token owner;  /* of a call: the request that it was made for */
+	struct request_token owner;  /* of a call, of an own span: what it was made for */
+	struct request_token carrier; /* the served request behind that, whose values go along */
+	/* Of an own span: the guard of the thread that began it, and the one it stands in. */
+	_Atomic(const void *) beginner;
+	struct request_token below;
+	bool outer;                  /* begun before the thread came to an event loop */
 	enum http1_method method;
 	struct event span;
 	/* Pairs of `len:16` and bytes, one for each value in order. */
@@ -82,6 +88,29 @@ void request_end(struct request_token t, uint16_t status, enum span_error error,
 
 /* request_drop - void, without a span: nothing of it went out. */
 void request_drop(struct request_token t);
+
+/*
+ * request_for - it is made for @owner, which may be void: one call more in flight for it
+ * request_owner - whom the thread turns back to when it is over: what it was made for, or,
+ *                 where that was an own span that has ended, the served request behind it
+ */
+void request_for(struct request *r, struct request_token owner);
+struct request_token request_owner(const struct request *r);
+
+/*
+ * request_tag - a pair for the span's record, in the place of an older one of that key
+ * Of own spans, by the thread that began them. False when there is no room.
+ */
+bool request_tag(struct request *r, const char *key, const char *value);
+
+/* request_abandon - end those of this process's own spans that @left says nobody will end */
+void request_abandon(bool (*left)(const struct request *r));
+
+/* request_own_count - own spans of this process that are open */
+uint32_t request_own_count(void);
+
+/* request_owned - it is an own span, begun by this thread just now */
+void request_owned(struct request *r);
 
 /* request_token_of - the token of a place whose request is known to be in progress */
 struct request_token request_token_of(uint32_t place);

@@ -462,7 +462,7 @@ static void turn_to_owner(const struct traffic *t)
 	const struct request *r = request_at(front(t, &method));
 
 	if (traffic_in_flight(t) > 0)
-		current_turn_back(r != NULL ? r->owner : (struct request_token) { 0 });
+		current_turn_back(r != NULL ? request_owner(r) : (struct request_token) { 0 });
 	else if (!t->asked)
 		current_turn_back(t->owner);
 }

@@ -6,6 +6,7 @@
  * name without a row fails the first test.
  */
 #include "tests/preload/host.h"
+#include "tests/preload/traced.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -1406,6 +1407,28 @@ static const struct kind listening_kind = {.own = {listens_for_connections}};
 
 static const struct kind telling = {.own = {tells_its_version}};
 
+/* Each does its part in a span; test_own.c has the stories. */
+static void opens_a_span(const struct hook *h)
+{
+	const struct own own = own_names();
+	char out[56], value[256];
+	struct event e;
+
+	assert_int_equal(own.traceparent(out), 0);
+	errno = UNTOUCHED;
+	own.begin(h->name);
+	assert_int_equal(own.traceparent(out), 1);
+	own.tag("by", h->name);
+	own.end();
+	assert_int_equal(errno, UNTOUCHED);
+	assert_int_equal(own.traceparent(out), 0);
+	assert_true(span_told(h->name, &e));
+	tag_told(&e, "by", value);
+	assert_string_equal(value, h->name);
+}
+
+static const struct kind spanning = {.own = {opens_a_span}};
+
 /* ---- the table ---- */
 
 static const struct hook hooks[] = {
@@ -1524,6 +1547,10 @@ static const struct hook hooks[] = {
 
 	{"prctl", .kind = &controlling},
 	{"agentshim_version", .kind = &telling},
+	{"agentshim_traceparent", .kind = &spanning},
+	{"agentshim_span_begin", .kind = &spanning},
+	{"agentshim_span_tag", .kind = &spanning},
+	{"agentshim_span_end", .kind = &spanning},
 };
 
 /* ---- the stories ---- */
