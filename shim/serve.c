@@ -149,6 +149,8 @@ static void keep_values(struct request *r, const struct http1 *head, const struc
 static void choose_ids(struct request *r, const struct propagate_found *found)
 {
 	request_ids(&r->context, &found->context);
+	/* "b3: d" brings no ids, and asks that the trace which begins here be seen all the way. */
+	r->context.flags |= found->context.flags & CONTEXT_DEBUG;
 	r->context.flags &= (uint16_t) ~(CONTEXT_SAMPLED | CONTEXT_DEFERRED);
 	r->recorded = sampler_sample(&settings->sampler, found, r->context.trace_id);
 	if (r->recorded)
