@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP/1 for the tests of traces: a recorder of requests, raw links, and our own services.
+
+None of this is shimmed: what a test sees is what was on the wire.
+"""
+
+import json
+import os
+import select
+import socket
+import subprocess
+import threading
+from collections import namedtuple
+
+from harness import CLIENTS, PATIENT_S, Skip, check, end, equal, need
+
+PYTHON = '/usr/bin/python3'
+Request = namedtuple('Request', 'target fields body')
+
+
+class Reader:
+    """Reads messages off a socket, byte for byte as they come."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.rest = b''
+
+    def until(self, mark):
+        while mark not in self.rest:
+            if not self._more():
+                return None
+        at = self.rest.index(mark) + len(mark)
+        taken, self.rest = self.rest[:at], self.rest[at:]
+        return taken
+
+    def exactly(self, count):
+        while len(self.rest) < count:
+            check(self._more(), f'{count - len(self.rest)} bytes missing')
+        taken, self.rest = self.rest[:count], self.rest[count:]
+        return taken
+
+    def _more(self):
+        more = self.sock.recv(262144)
+        self.rest += more
+        return bool(more)
+
+    def message(self, bodiless=False):
+        """(first line, fields, body) of the next message; None at the end."""
+        head = self.until(b'\r\n\r\n')
+        if head is None:
+            return None
+        first, *lines = head[:-4].decode('latin-1').split('\r\n')
+        fields = []
+        for line in lines:
+            name, _, value = line.partition(':')
+            fields.append((name, value.strip(' \t')))
+        return first, fields, b'' if bodiless else self._body(first, fields)
+
+    def _body(self, first, fields):
+        told = {name.lower(): value for name, value in fields}
+        if told.get('transfer-encoding', '').lower() == 'chunked':
+            body = b''
+            while size := int(self.until(b'\r\n').split(b';')[0], 16):
+                body += self.exactly(size)
+                self.exactly(2)
+            while self.until(b'\r\n') != b'\r\n':
+                pass
+            return body
+        if 'content-length' in told:
+            return self.exactly(int(told['content-length']))
+        if first.startswith('HTTP/') and first[9:12] not in ('204', '304') and first[9] != '1':
+            while self._more():
+                pass
+            return self.exactly(len(self.rest))
+        return b''
+
+
+def reply(status='200 OK', body=b'[]\n', fields=()):
+    more = ''.join(f'{name}: {value}\r\n' for name, value in fields)
+    return (f'HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{more}'
+            f'Content-Length: {len(body)}\r\n\r\n').encode('latin-1') + body
+
+
+class Recorder:
+    """A server on loopback that keeps what it is asked, by target, and answers with 200.
+
+    answer: request -> the bytes to send, or None to close the connection
+    """
+
+    def __init__(self, answer=None):
+        self.answer = answer or (lambda _: reply())
+        self.lock = threading.Condition()
+        self.requests = []
+        self.links = set()
+        self.connections = 0
+        self.listener = socket.create_server(('127.0.0.1', 0), backlog=512)
+        self.port = self.listener.getsockname()[1]
+        self.name = f'127.0.0.1:{self.port}'
+        self.url = f'http://{self.name}'
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
+
+    def take(self, url):
+        """The requests for this URL that came so far; they are forgotten."""
+        target = url.removeprefix(self.url)
+        with self.lock:
+            taken = [r for r in self.requests if r.target == target]
+            self.requests = [r for r in self.requests if r.target != target]
+        return taken
+
+    def count(self):
+        with self.lock:
+            return len(self.requests)
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+        with self.lock:
+            for sock in self.links:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self.lock:
+                self.links.add(sock)
+                self.connections += 1
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock):
+        try:
+            reader = Reader(sock)
+            while message := reader.message():
+                request = Request(message[0].split(' ')[1], message[1], message[2])
+                with self.lock:
+                    self.requests.append(request)
+                    self.lock.notify_all()
+                answer = self.answer(request)
+                if answer is None:
+                    break
+                sock.sendall(answer)
+        except (OSError, AssertionError):
+            pass
+        with self.lock:
+            self.links.discard(sock)
+        sock.close()
+
+
+class Link:
+    """A kept connection to a service; field lines go out as they are given."""
+
+    def __init__(self, port):
+        self.port = port
+        self.sock = socket.create_connection(('127.0.0.1', port), PATIENT_S)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reader = Reader(self.sock)
+
+    def ask(self, method, target, fields=(), body=b''):
+        """(status, fields, body) of the answer."""
+        lines = ''.join(f'{name}: {value}\r\n' for name, value in fields)
+        length = f'Content-Length: {len(body)}\r\n' if body or method == 'POST' else ''
+        self.sock.sendall(f'{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n{lines}'
+                          f'{length}\r\n'.encode('latin-1') + body)
+        answer = self.reader.message(bodiless=method == 'HEAD')
+        check(answer is not None, 'the service closed the connection')
+        return int(answer[0].split(' ')[1]), answer[1], answer[2]
+
+    def post(self, urls, fields=()):
+        """Asks one of our services to call these URLs."""
+        self.post_json([{'url': url, 'arguments': []} for url in urls], fields)
+
+    def post_json(self, actions, fields=()):
+        status, _, body = self.ask('POST', '/', (*fields, ('Content-Type', 'application/json')),
+                                   json.dumps(actions).encode())
+        equal(status, 200, f'status of the service ({body})')
+
+    def close(self):
+        self.sock.close()
+
+
+# ---- our own services ---------------------------------------------------------------------
+
+class Service:
+    """A program of ours that tells its port on standard output."""
+
+    def __init__(self, place, argv, shim=True, **more):
+        self.place = place
+        self.child = place.start(argv, shim, stdout=subprocess.PIPE, **more)
+        ready = select.select([self.child.stdout], [], [], PATIENT_S)[0]
+        line = self.child.stdout.readline() if ready else ''
+        check(line.strip().isdigit(), f'{argv} told {line!r} for its port')
+        self.port = int(line)
+        self.name = f'127.0.0.1:{self.port}'
+        self.url = f'http://{self.name}'
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    def close(self):
+        end(self.child)
+        self.place.children.remove(self.child)
+
+
+THREADS = 64
+MODULES = {'requests': 'requests', 'session': 'requests', 'aiohttp': 'aiohttp'}
+
+
+def prepare(kind, place):
+    """Compiles what a kind of service needs, or skips the case."""
+    if kind == 'c' and not os.environ.get('AGENTSHIM_SERVICE_C'):
+        raise Skip('libcurl4-openssl-dev is not installed')
+    if kind == 'java':
+        need('java', 'javac')
+        java_class(place, 'Service')
+    if kind in MODULES and place.run([PYTHON, '-c', f'import {MODULES[kind]}'],
+                                     shim=False).status:
+        raise Skip(f'python3-{MODULES[kind]} is not installed')
+
+
+def java_class(place, name):
+    """Compiles one of our Java programs into a place, once."""
+    if not os.path.exists(os.path.join(place.path, f'{name}.class')):
+        subprocess.run(['javac', '-d', place.path, os.path.join(CLIENTS, f'{name}.java')],
+                       check=True)
+
+
+def service(kind, place, **more):
+    """One of our plain services: a Python library, c, or java."""
+    if kind == 'c':
+        argv = [os.environ['AGENTSHIM_SERVICE_C']]
+    elif kind == 'java':
+        argv = ['java', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-Xshare:auto',
+                '-Dsun.net.httpserver.nodelay=true', '-cp', place.path, 'Service', str(THREADS)]
+    else:
+        argv = [PYTHON, os.path.join(CLIENTS, 'service.py'), kind]
+    return Service(place, argv, **more)
