@@ -13,28 +13,64 @@
 /* Programs that do on each event what is to be done, before they look at the next one. */
 static const char *const prompt_programs[] = { "nginx", "angie" };
 
-static bool prompt;
+/* Programs that start others in the name of the one that started them. */
+static const char *const helpers[] = { "jspawnhelper" };
+
+static bool prompt, helper;
 static _Atomic bool event_loop;
 static struct context environment;
-static char environment_state[520]; /* tracestate: 512 characters are to be kept (W3C 3.3.1.5) */
+static char environment_state[CURRENT_STATE_MAX + 1];
+static char started_with[128];
 
 static struct propagate_value value_of(const char *text)
 {
 	return (struct propagate_value) { text, text != NULL ? strlen(text) : 0 };
 }
 
-void current_load(const char *exe, const char *traceparent, const char *tracestate)
+static const char *base_name(const char *path)
 {
-	const char *slash = strrchr(exe, '/');
-	const char *name = slash != NULL ? slash + 1 : exe;
-	const struct propagate_value state = value_of(tracestate);
+	const char *slash = strrchr(path, '/');
+
+	return slash != NULL ? slash + 1 : path;
+}
+
+static bool listed(const char *const *names, size_t n, const char *path)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(base_name(path), names[i]) == 0)
+			return true;
+	return false;
+}
+
+bool current_is_helper(const char *path)
+{
+	return listed(helpers, sizeof(helpers) / sizeof(helpers[0]), path);
+}
+
+static void keep_start(const char *traceparent)
+{
+	/* A longer one is none that we could have made: it is told from its copy, and stays. */
+	if (traceparent != NULL)
+		(void) strncpy(started_with, traceparent, sizeof(started_with) - 1);
+}
+
+void current_load(const char *exe, const char *(*get)(void *arg, const char *name))
+{
+	const char *const traceparent = get(NULL, "TRACEPARENT");
+	const struct propagate_value state = value_of(get(NULL, "TRACESTATE"));
 	struct text t = text_in(environment_state, sizeof(environment_state));
 
-	for (size_t i = 0; i < sizeof(prompt_programs) / sizeof(prompt_programs[0]); i++)
-		prompt = prompt || strcmp(name, prompt_programs[i]) == 0;
+	prompt = listed(prompt_programs, sizeof(prompt_programs) / sizeof(prompt_programs[0]), exe);
+	helper = current_is_helper(exe);
+	keep_start(helper ? get(NULL, CURRENT_WAS) : traceparent);
 	if (traceparent != NULL && propagate_parse_traceparent(value_of(traceparent), &environment) &&
 	    state.len > 0)
 		(void) propagate_tracestate(&state, 1, &t);
+}
+
+const char *current_started_with(void)
+{
+	return started_with;
 }
 
 void current_set(struct request_token t)
@@ -111,6 +147,49 @@ const struct context *current_environment(void)
 const char *current_environment_state(void)
 {
 	return environment_state;
+}
+
+static void copy_state(struct propagate_value state, char ret[CURRENT_STATE_MAX + 1])
+{
+	const size_t n = state.len <= CURRENT_STATE_MAX ? state.len : 0;
+
+	if (n > 0)
+		memcpy(ret, state.at, n);
+	ret[n] = '\0';
+}
+
+/* What came with the served request behind @t; else, in its trace, with the environment. */
+static void state_of(struct request_token t, const struct context *own,
+		     char ret[CURRENT_STATE_MAX + 1])
+{
+	const struct request_token carrier = request_carrier(t);
+	const struct request *r = request_at(carrier);
+
+	ret[0] = '\0';
+	if (r != NULL) {
+		copy_state(request_value(r, REQUEST_TRACESTATE), ret);
+		if (!request_still(r, carrier))
+			ret[0] = '\0';
+	} else if (memcmp(own->trace_id, environment.trace_id, sizeof(own->trace_id)) == 0) {
+		copy_state(value_of(environment_state), ret);
+	}
+}
+
+bool current_for_children(struct context *ret, char ret_state[CURRENT_STATE_MAX + 1])
+{
+	const struct request_token t = current_owner();
+	const struct request *r = request_at(t);
+
+	if (r != NULL) {
+		*ret = r->context;
+		state_of(t, ret, ret_state);
+		return request_still(r, t);
+	}
+	if (!helper || !context_some(&environment))
+		return false;
+	*ret = environment;
+	copy_state(value_of(environment_state), ret_state);
+	return true;
 }
 
 void current_event_loop(void)

@@ -19,8 +19,14 @@
 #include "core/context.h"
 #include "shim/request.h"
 
-/* current_load - who is this program? And what TRACEPARENT came with it. Context: at load. */
-void current_load(const char *exe, const char *traceparent, const char *tracestate);
+#define CURRENT_STATE_MAX 512 /* of a tracestate that goes by environment: W3C 3.3.1.5 */
+
+/*
+ * current_load - who is this program? And what came with it.
+ * @get: reads the environment
+ * Context: at load.
+ */
+void current_load(const char *exe, const char *(*get)(void *arg, const char *name));
 
 /* current_set - the thread has turned to @t (void: to nothing that we know) */
 void current_set(struct request_token t);
@@ -51,6 +57,22 @@ struct request_token current_first_owner(struct request_token made_for, const vo
  */
 const struct context *current_environment(void);
 const char *current_environment_state(void); /* its tracestate, checked; "" for none */
+
+/*
+ * current_for_children - the context that programs started by this thread are to have
+ * @ret_state: CURRENT_STATE_MAX + 1 bytes: the tracestate with it, "" for none or one that is longer
+ * Returns false when there is none but what the environment says anyway.
+ * Context: any thread, also in a vfork child; changes nothing; errno kept.
+ */
+bool current_for_children(struct context *ret, char ret_state[CURRENT_STATE_MAX + 1]);
+
+/*
+ * current_started_with - TRACEPARENT as this process found it, however bad; "" for none. Of a
+ * program that only starts others (Java's jspawnhelper): as the one that it does it for did.
+ */
+const char *current_started_with(void);
+#define CURRENT_WAS "AGENTSHIM_TRACEPARENT_WAS" /* tells such a program */
+bool current_is_helper(const char *path);
 
 /*
  * current_tick - the thread waits for events

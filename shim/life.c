@@ -192,8 +192,7 @@ __attribute__((constructor)) static void load(int argc, char **argv, char **envp
 	peer_load();
 	shared_load();
 	report_load();
-	current_load(shared_executable(), setting(NULL, "TRACEPARENT"),
-		     setting(NULL, "TRACESTATE"));
+	current_load(shared_executable(), setting);
 	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) != 0)
 		goto out;
 	armed = true;

@@ -343,6 +343,72 @@ static int late_gethostbyname2_r(const char *host, int family, struct hostent *e
 	return found != NULL ? found(host, family, entry, buf, size, result, error) : ENOSYS;
 }
 
+static int raw_execve(const char *path, char *const argv[], char *const envp[])
+{
+	return (int) RAW(SYS_execve, path, argv, envp, 0, 0, 0);
+}
+
+static int raw_execv(const char *path, char *const argv[])
+{
+	return raw_execve(path, argv, environ);
+}
+
+static int raw_execveat(int fd, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	return (int) RAW(SYS_execveat, fd, path, argv, envp, flags, 0);
+}
+
+static int raw_fexecve(int fd, char *const argv[], char *const envp[])
+{
+	return raw_execveat(fd, "", argv, envp, AT_EMPTY_PATH);
+}
+
+static int late_execvpe(const char *file, char *const argv[], char *const envp[])
+{
+	int (*const found)(const char *, char *const[], char *const[]) =
+		(int (*)(const char *, char *const[], char *const[])) dlsym(RTLD_NEXT, "execvpe");
+
+	return found != NULL ? found(file, argv, envp) : -1;
+}
+
+static int late_execvp(const char *file, char *const argv[])
+{
+	return late_execvpe(file, argv, environ);
+}
+
+typedef int spawner(pid_t *, const char *, const posix_spawn_file_actions_t *,
+		    const posix_spawnattr_t *, char *const[], char *const[]);
+
+static int late_posix_spawn(pid_t *pid, const char *path,
+			    const posix_spawn_file_actions_t *actions,
+			    const posix_spawnattr_t *attributes, char *const argv[],
+			    char *const envp[])
+{
+	spawner *const found = (spawner *) dlsym(RTLD_NEXT, "posix_spawn");
+
+	return found != NULL ? found(pid, path, actions, attributes, argv, envp) : ENOSYS;
+}
+
+static int late_posix_spawnp(pid_t *pid, const char *file,
+			     const posix_spawn_file_actions_t *actions,
+			     const posix_spawnattr_t *attributes, char *const argv[],
+			     char *const envp[])
+{
+	spawner *const found = (spawner *) dlsym(RTLD_NEXT, "posix_spawnp");
+
+	return found != NULL ? found(pid, file, actions, attributes, argv, envp) : ENOSYS;
+}
+
+static int late_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+			       void *(*start)(void *), void *arg)
+{
+	int (*const found)(pthread_t *, const pthread_attr_t *, void *(*) (void *), void *) =
+		(int (*)(pthread_t *, const pthread_attr_t *, void *(*) (void *),
+			 void *)) dlsym(RTLD_NEXT, "pthread_create");
+
+	return found != NULL ? found(thread, attributes, start, arg) : EAGAIN;
+}
+
 struct real real = {
 	.connect = raw_connect,
 	.__connect = raw_connect,
@@ -395,6 +461,15 @@ struct real real = {
 	.prctl = raw_prctl,
 	.fclose = late_fclose,
 	.freopen = late_freopen,
+	.execve = raw_execve,
+	.execv = raw_execv,
+	.execvp = late_execvp,
+	.execvpe = late_execvpe,
+	.fexecve = raw_fexecve,
+	.execveat = raw_execveat,
+	.posix_spawn = late_posix_spawn,
+	.posix_spawnp = late_posix_spawnp,
+	.pthread_create = late_pthread_create,
 	.getaddrinfo = late_getaddrinfo,
 	.gethostbyname = late_gethostbyname,
 	.gethostbyname2 = late_gethostbyname2,
@@ -470,6 +545,15 @@ bool real_fill(void)
 		ROW(__fcntl, "__fcntl"),
 		ROW(fclose, "fclose"),
 		ROW(freopen, "freopen"),
+		ROW(execve, "execve"),
+		ROW(execv, "execv"),
+		ROW(execvp, "execvp"),
+		ROW(execvpe, "execvpe"),
+		ROW(fexecve, "fexecve"),
+		ROW(execveat, "execveat"),
+		ROW(posix_spawn, "posix_spawn"),
+		ROW(posix_spawnp, "posix_spawnp"),
+		ROW(pthread_create, "pthread_create"),
 		ROW(getaddrinfo, "getaddrinfo"),
 		ROW(gethostbyname, "gethostbyname"),
 		ROW(gethostbyname2, "gethostbyname2"),

@@ -339,15 +339,20 @@ void request_abandon(bool (*left)(const struct request *r))
 
 /* ---- whom it is made for ---- */
 
+struct request_token request_carrier(struct request_token of)
+{
+	const struct request *r = request_at(of);
+	const struct request_token carrier = r == NULL	? (struct request_token) { 0 }
+					     : owned(r) ? r->carrier
+							: of;
+
+	return r != NULL && request_still(r, of) ? carrier : (struct request_token) { 0 };
+}
+
 void request_for(struct request *r, struct request_token owner)
 {
-	const struct request *o = request_at(owner);
-	const struct request_token carrier = o == NULL	? (struct request_token) { 0 }
-					     : owned(o) ? o->carrier
-							: owner;
-
 	r->owner = owner;
-	r->carrier = o != NULL && request_still(o, owner) ? carrier : (struct request_token) { 0 };
+	r->carrier = request_carrier(owner);
 	request_call(owner, +1);
 }
 

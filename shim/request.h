@@ -97,6 +97,9 @@ void request_drop(struct request_token t);
 void request_for(struct request *r, struct request_token owner);
 struct request_token request_owner(const struct request *r);
 
+/* request_carrier - the served request whose values go along with what is made for @of */
+struct request_token request_carrier(struct request_token of);
+
 /*
  * request_tag - a pair for the span's record, in the place of an older one of that key
  * Of own spans, by the thread that began them. False when there is no room.

@@ -59,6 +59,13 @@ static bool forwarded(long n, const long a[6], fds_word word, long *ret)
 			return false;
 		*ret = readv((int) a[0], (const struct iovec *) a[1], (int) a[2]);
 		return true;
+	case SYS_execve:
+		*ret = execve((const char *) a[0], (char *const *) a[1], (char *const *) a[2]);
+		return true;
+	case SYS_execveat:
+		*ret = execveat((int) a[0], (const char *) a[1], (char *const *) a[2],
+				(char *const *) a[3], (int) a[4]);
+		return true;
 	case SYS_shutdown:
 		*ret = shutdown((int) a[0], (int) a[1]);
 		return true;

@@ -6,6 +6,7 @@
  * name without a row fails the first test.
  */
 #include "tests/preload/host.h"
+#include "tests/preload/started.h"
 #include "tests/preload/traced.h"
 
 #include <dlfcn.h>
@@ -1429,6 +1430,20 @@ static void opens_a_span(const struct hook *h)
 
 static const struct kind spanning = {.own = {opens_a_span}};
 
+/* Starts a program that prints what it was started in; test_exec.c has the stories. */
+static void carries_context(const struct hook *h)
+{
+	char here[56], there[STARTED_SIZE];
+
+	own_names().begin(h->name);
+	assert_int_equal(own_names().traceparent(here), 1);
+	started_by(way_of(h->as != NULL ? h->as : h->name), environ, "printf %s \"$TRACEPARENT\"", there);
+	own_names().end();
+	assert_string_equal(there, here);
+}
+
+static const struct kind starting = {.own = {carries_context}};
+
 /* ---- the table ---- */
 
 static const struct hook hooks[] = {
@@ -1546,6 +1561,19 @@ static const struct hook hooks[] = {
 	{"listen", .kind = &listening_kind},
 
 	{"prctl", .kind = &controlling},
+	{"execl", .kind = &starting},
+	{"execle", .kind = &starting},
+	{"execlp", .kind = &starting},
+	{"execv", .kind = &starting},
+	{"execve", .kind = &starting},
+	{"execveat", .kind = &starting},
+	{"execvp", .kind = &starting},
+	{"execvpe", .kind = &starting},
+	{"fexecve", .kind = &starting},
+	{"posix_spawn", .kind = &starting},
+	{"posix_spawnp", .kind = &starting},
+	{"syscall", "SYS_execve", .kind = &starting},
+	{"syscall", "SYS_execveat", .kind = &starting},
 	{"agentshim_version", .kind = &telling},
 	{"agentshim_traceparent", .kind = &spanning},
 	{"agentshim_span_begin", .kind = &spanning},

@@ -65,6 +65,10 @@ address that failed while its name has another to try next.
 - Of a name with several addresses only the last one's failure to connect counts, since a program
   tries them in turn; one that never does is noticed after eight such failures in one process.
 - A protocol that keeps connections is judged once each, by the first answer.
+- What libc starts by itself, for `system(3)`, `popen(3)` and `wordexp(3)`, it starts past every hook: such
+  children get the program's environment as it is, and no `TRACEPARENT` of the request at hand. Programs
+  that fork and exec by themselves, as Python, Perl, Ruby, PHP's `proc_open` and shells do, and Java, are
+  seen.
 - Under a seccomp filter that the program sets itself (`prctl` or `seccomp` through libc) it goes
   unguarded from then on. A filter set before its start must allow what we call at load and at
   the first connect, or `AGENTSHIM_DISABLE=1` is to be set: `membarrier madvise readlink getcwd
