@@ -288,15 +288,24 @@ static void tell(struct request *r)
 	report_span_more(&r->span, &more, 1);
 }
 
-void request_end(struct request_token t, uint16_t status, enum span_error error, uint64_t now)
+/* Voids the token; the place is the caller's alone until it gives it back. NULL: void before. */
+static struct request *take_out(struct request_token t)
 {
 	struct request *r = request_at(t);
 
 	if (r == NULL || !close_place(r, t.generation))
-		return;
+		return NULL;
 	leave_counts(r);
-	if (r->owner.place != 0)
-		request_call(r->owner, -1);
+	request_call(r->owner, -1);
+	return r;
+}
+
+void request_end(struct request_token t, uint16_t status, enum span_error error, uint64_t now)
+{
+	struct request *r = take_out(t);
+
+	if (r == NULL)
+		return;
 	if (r->pid == life_pid()) { /* else its parent's to tell */
 		span_end(&r->span, status, error, now);
 		count(r, r->span.span.duration_ns);
@@ -308,14 +317,23 @@ void request_end(struct request_token t, uint16_t status, enum span_error error,
 
 void request_drop(struct request_token t)
 {
-	struct request *r = request_at(t);
+	struct request *r = take_out(t);
 
-	if (r == NULL || !close_place(r, t.generation))
-		return;
-	leave_counts(r);
-	if (r->owner.place != 0)
-		request_call(r->owner, -1);
-	give_back(t, r);
+	if (r != NULL)
+		give_back(t, r);
+}
+
+/* The request in the pool's @number-th place; NULL when it is free. */
+static const struct request *in_progress(uint32_t number, struct request_token *ret_token)
+{
+	if (!pool_ready(&pool, number))
+		return NULL;
+
+	const struct request *r = pool_at(&pool, number);
+	const uint32_t generation = atomic_load_explicit(&r->generation, memory_order_acquire);
+
+	*ret_token = (struct request_token) { number + 1, generation };
+	return (generation & 1) != 0 ? r : NULL;
 }
 
 void request_abandon(bool (*left)(const struct request *r))
@@ -323,17 +341,11 @@ void request_abandon(bool (*left)(const struct request *r))
 	const uint32_t n = pool_used(&pool);
 
 	for (uint32_t i = 0; i < n; i++) {
-		const struct request *r = pool_ready(&pool, i) ? pool_at(&pool, i) : NULL;
+		struct request_token t;
+		const struct request *r = in_progress(i, &t);
 
-		if (r == NULL)
-			continue;
-
-		const uint32_t generation =
-			atomic_load_explicit(&r->generation, memory_order_acquire);
-
-		if ((generation & 1) != 0 && owned(r) && r->pid == life_pid() && left(r))
-			request_end((struct request_token) { i + 1, generation }, 0,
-				    SPAN_ABANDONED, clock_now());
+		if (r != NULL && owned(r) && r->pid == life_pid() && left(r))
+			request_end(t, 0, SPAN_ABANDONED, clock_now());
 	}
 }
 
@@ -487,17 +499,12 @@ struct request_token request_by_parent(const struct context *came_with)
 	if (n > SEARCH_MAX)
 		n = SEARCH_MAX;
 	for (uint32_t i = 0; i < n; i++) {
-		const struct request *r = pool_ready(&pool, i) ? pool_at(&pool, i) : NULL;
+		struct request_token t;
+		const struct request *r = in_progress(i, &t);
 
-		if (r == NULL)
-			continue;
-
-		const uint32_t generation =
-			atomic_load_explicit(&r->generation, memory_order_acquire);
-
-		if ((generation & 1) != 0 && context_some(&r->came_with) &&
+		if (r != NULL && context_some(&r->came_with) &&
 		    same_caller(&r->came_with, came_with))
-			return (struct request_token) { i + 1, generation };
+			return t;
 	}
 	return (struct request_token) { 0 };
 }
