@@ -128,10 +128,17 @@ static bool read_ids(struct propagate_value trace, struct propagate_value span,
 	       && context_some(ret) && span_some(ret);
 }
 
+/* The digits of an id of at most 16 bytes, at once: every call that goes out has some hundred. */
 static void add_id(struct text *t, const uint8_t *id, size_t bytes)
 {
-	for (size_t i = 0; i < bytes; i++)
-		text_add_hex(t, id[i], 2);
+	static const char digits[] = "0123456789abcdef";
+	char hex[TRACE_DIGITS];
+
+	for (size_t i = 0; i < bytes; i++) {
+		hex[2 * i] = digits[id[i] >> 4];
+		hex[2 * i + 1] = digits[id[i] & 15];
+	}
+	text_add_n(t, hex, 2 * bytes);
 }
 
 /* "TRACE@separatorSPAN", in full */
@@ -613,10 +620,14 @@ static void write_x_trace_id(const struct propagate_out *out, const struct sink 
 	}
 	if (!context_some(c))
 		return;
-	for (size_t i = 0; i < sizeof(c->trace_id); i++) {
-		if (c->flags & CONTEXT_UUID && uuid_dash(t.used))
-			text_add(&t, "-");
-		text_add_hex(&t, c->trace_id[i], 2);
+	if ((c->flags & CONTEXT_UUID) == 0) {
+		add_id(&t, c->trace_id, sizeof(c->trace_id));
+	} else {
+		for (size_t i = 0; i < sizeof(c->trace_id); i++) {
+			if (uuid_dash(t.used))
+				text_add(&t, "-");
+			add_id(&t, &c->trace_id[i], 1);
+		}
 	}
 	send_text(to, "x-trace-id", &t);
 }
