@@ -14,31 +14,47 @@
 
 #define QUERY_MAX 100 /* one record beside the span's holds it */
 
-static struct propagate_value slice_value(const struct http1 *head, const struct http1_slice *s)
+/* A head's fields by name, so that they are walked once: see field() and lines_of(). */
+struct fields {
+	const struct http1 *head;
+	const struct http1_slice *first[HTTP1_FIELD_IDS];
+	uint8_t n[HTTP1_FIELD_IDS];
+};
+
+static void sort(const struct http1 *head, struct fields *ret)
 {
-	return s != NULL ? (struct propagate_value) { head->arena + s->at, s->len }
-			 : (struct propagate_value) { 0 };
+	*ret = (struct fields) { .head = head };
+	for (uint16_t i = 0; i < head->n_fields; i++) {
+		const struct http1_slice *s = &head->fields[i];
+
+		if (ret->n[s->id]++ == 0)
+			ret->first[s->id] = s;
+	}
 }
 
-static struct propagate_value field(const struct http1 *head, enum http1_field id)
+static struct propagate_value slice_value(const struct http1 *head, const struct http1_slice *s)
 {
-	return slice_value(head, http1_find(head, id, NULL));
+	return (struct propagate_value) { head->arena + s->at, s->len };
+}
+
+static struct propagate_value field(const struct fields *f, enum http1_field id)
+{
+	return f->first[id] != NULL ? slice_value(f->head, f->first[id])
+				    : (struct propagate_value) { 0 };
 }
 
 /* All lines of one name; what was cut counts as a line that is no good. */
-static unsigned lines_of(const struct http1 *head, enum http1_field id,
+static unsigned lines_of(const struct fields *f, enum http1_field id,
 			 struct propagate_value ret[HTTP1_FIELDS_MAX])
 {
 	unsigned n = 0;
 
-	for (uint16_t i = 0; i < head->n_fields; i++) {
-		const struct http1_slice *s = &head->fields[i];
-
+	for (const struct http1_slice *s = f->first[id]; n < f->n[id]; s++) {
 		if (s->id != id)
 			continue;
 		if (s->cut)
 			return 0;
-		ret[n++] = slice_value(head, s);
+		ret[n++] = slice_value(f->head, s);
 	}
 	return n;
 }
@@ -48,26 +64,24 @@ struct received {
 	struct propagate_in in;
 };
 
-static void receive(const struct http1 *head, struct received *ret)
+static void receive(const struct fields *f, struct received *ret)
 {
-	unsigned n_uber = 0;
-
 	ret->in = (struct propagate_in) {
-		.n_tracestate = lines_of(head, HTTP1_TRACESTATE, ret->tracestate),
-		.n_baggage = lines_of(head, HTTP1_BAGGAGE, ret->baggage),
+		.n_traceparent = f->n[HTTP1_TRACEPARENT],
+		.traceparent = field(f, HTTP1_TRACEPARENT),
+		.n_tracestate = lines_of(f, HTTP1_TRACESTATE, ret->tracestate),
+		.n_baggage = lines_of(f, HTTP1_BAGGAGE, ret->baggage),
 		.tracestate = ret->tracestate,
 		.baggage = ret->baggage,
-		.b3 = field(head, HTTP1_B3),
-		.b3_traceid = field(head, HTTP1_B3_TRACEID),
-		.b3_spanid = field(head, HTTP1_B3_SPANID),
-		.b3_sampled = field(head, HTTP1_B3_SAMPLED),
-		.b3_flags = field(head, HTTP1_B3_FLAGS),
-		.x_trace_id = field(head, HTTP1_X_TRACE_ID),
+		.b3 = field(f, HTTP1_B3),
+		.b3_traceid = field(f, HTTP1_B3_TRACEID),
+		.b3_spanid = field(f, HTTP1_B3_SPANID),
+		.b3_sampled = field(f, HTTP1_B3_SAMPLED),
+		.b3_flags = field(f, HTTP1_B3_FLAGS),
+		.n_uber_trace_id = f->n[HTTP1_UBER_TRACE_ID],
+		.uber_trace_id = field(f, HTTP1_UBER_TRACE_ID),
+		.x_trace_id = field(f, HTTP1_X_TRACE_ID),
 	};
-	ret->in.traceparent = slice_value(
-		head, http1_find(head, HTTP1_TRACEPARENT, &ret->in.n_traceparent));
-	ret->in.uber_trace_id = slice_value(head, http1_find(head, HTTP1_UBER_TRACE_ID, &n_uber));
-	ret->in.n_uber_trace_id = n_uber;
 }
 
 struct propagate_value serve_path(struct propagate_value target, struct propagate_value *ret_query)
@@ -108,25 +122,25 @@ struct propagate_value serve_host(struct propagate_value host, uint16_t *ret_por
 	return (struct propagate_value) { host.at, (size_t) (colon - host.at) };
 }
 
-static void describe(struct request *r, const struct http1 *head)
+static void describe(struct request *r, const struct fields *f)
 {
 	struct propagate_value query;
 	struct event *e = &r->span;
 	uint16_t port = 0;
-	const struct propagate_value method = field(head, HTTP1_METHOD);
-	const struct propagate_value path = serve_path(field(head, HTTP1_TARGET), &query);
-	const struct propagate_value host = serve_host(field(head, HTTP1_HOST), &port);
+	const struct propagate_value method = field(f, HTTP1_METHOD);
+	const struct propagate_value path = serve_path(field(f, HTTP1_TARGET), &query);
+	const struct propagate_value host = serve_host(field(f, HTTP1_HOST), &port);
 
 	span_texts(e, method.at, method.len, path.at, path.len, host.at, host.len);
 	e->span.port = port;
-	e->span.protocol = head->minor == 0 ? SPAN_HTTP_1_0 : SPAN_HTTP_1_1;
+	e->span.protocol = f->head->minor == 0 ? SPAN_HTTP_1_0 : SPAN_HTTP_1_1;
 	if (r->recorded && query.len > 0)
 		(void) request_keep(r, REQUEST_QUERY, query.at,
 				    query.len < QUERY_MAX ? query.len : QUERY_MAX);
 }
 
 /* What is to be sent on with the calls that are made for it. */
-static void keep_values(struct request *r, const struct http1 *head, const struct received *got,
+static void keep_values(struct request *r, const struct fields *f, const struct received *got,
 			const struct propagate_found *found)
 {
 	if (found->tracestate)
@@ -140,7 +154,7 @@ static void keep_values(struct request *r, const struct http1 *head, const struc
 				    got->in.x_trace_id.len);
 	for (unsigned i = 0; i < settings->forward.n; i++) {
 		const struct propagate_value v =
-			field(head, (enum http1_field) (HTTP1_EXTRA + i));
+			field(f, (enum http1_field) (HTTP1_EXTRA + i));
 
 		(void) request_keep(r, (enum request_value) (REQUEST_EXTRA + i), v.at, v.len);
 	}
@@ -170,6 +184,7 @@ static void count_start(const struct propagate_found *found)
 struct request_token serve_begin(const struct http1 *head, uint64_t wall_ns, uint64_t mono_ns)
 {
 	struct request *r;
+	struct fields fields;
 	struct received got;
 	struct propagate_found found;
 	struct request_token t = { 0 };
@@ -181,7 +196,8 @@ struct request_token serve_begin(const struct http1 *head, uint64_t wall_ns, uin
 	t = request_begin(&r);
 	if (t.place == 0)
 		return t;
-	receive(head, &got);
+	sort(head, &fields);
+	receive(&fields, &got);
 	propagate_extract(&settings->propagators, &got.in, &found);
 	choose_ids(r, &found);
 	r->method = head->method;
@@ -189,8 +205,8 @@ struct request_token serve_begin(const struct http1 *head, uint64_t wall_ns, uin
 		   found.remote_span ? found.context.span_id : NULL, wall_ns, mono_ns);
 	if (found.remote_span)
 		r->span.span.bits |= SPAN_PARENT_REMOTE;
-	keep_values(r, head, &got, &found);
-	describe(r, head);
+	keep_values(r, &fields, &got, &found);
+	describe(r, &fields);
 	count_start(&found);
 	request_serves(r);
 	return t;
