@@ -284,16 +284,36 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	return sendmsg_followed(fd, msg, flags, word);
 }
 
-/* On a stream each message is a call of its own, and the first that fails ends them. */
+static size_t length_of(const struct msghdr *msg)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < msg->msg_iovlen; i++)
+		total += msg->msg_iov[i].iov_len;
+	return total;
+}
+
+/*
+ * On a stream each message is a call of its own. As in the kernel, the first that fails or
+ * goes in part ends them, and no more than IOV_MAX are looked at.
+ */
 static FOLLOWED int sendmmsg_followed(int fd, struct mmsghdr *msgs, unsigned n, int flags,
 				      fds_word word)
 {
+	const int before = errno;
+
+	if (n > IOV_MAX)
+		n = IOV_MAX;
 	for (unsigned i = 0; i < n; i++) {
 		const ssize_t rc = sendmsg_followed(fd, &msgs[i].msg_hdr, flags, word);
 
+		if (rc < 0 && i > 0)
+			errno = before;
 		if (rc < 0)
 			return i > 0 ? (int) i : -1;
 		msgs[i].msg_len = (unsigned) rc;
+		if ((size_t) rc < length_of(&msgs[i].msg_hdr))
+			return (int) i + 1;
 	}
 	return (int) n;
 }
@@ -310,7 +330,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 				      &follow))
 			return -1;
 		lost(follow != 0 ? follow : word);
-	} else if (word != 0 && stream_http(word) == STREAM_HTTP && n <= IOV_MAX) {
+	} else if (word != 0 && stream_http(word) == STREAM_HTTP) {
 		return sendmmsg_followed(fd, msgs, n, flags, word);
 	}
 
