@@ -28,10 +28,14 @@ static inline uint32_t follow_mark(fds_word word, enum stream_lane lane)
 	return traffic_mark(word, lane);
 }
 
-static inline bool follow_may(fds_word word)
+static inline bool follow_may(fds_word word, enum stream_lane lane)
 {
-	return (stream_http(word) == STREAM_HTTP ? life_acts() : life_own_memory()) &&
-	       guard_enter();
+	if (!(stream_http(word) == STREAM_HTTP ? life_acts() : life_own_memory()))
+		return false;
+	if (guard_enter())
+		return true;
+	traffic_lost(word, lane); /* a handler in the middle of us: its bytes go unseen */
+	return false;
 }
 
 static inline void follow_sent(int fd, fds_word word, const struct iovec *iov, size_t n_iov,
@@ -39,7 +43,7 @@ static inline void follow_sent(int fd, fds_word word, const struct iovec *iov, s
 {
 	const int error = errno;
 
-	if (follow_may(word)) {
+	if (follow_may(word, STREAM_OUT)) {
 		stream_sent(fd, word, rc, error);
 		if (rc > 0)
 			traffic_wrote(fd, word, iov, n_iov, (size_t) rc, mark);
@@ -53,7 +57,7 @@ static inline void follow_received(int fd, fds_word word, const struct iovec *io
 {
 	const int error = errno;
 
-	if (follow_may(word)) {
+	if (follow_may(word, STREAM_IN)) {
 		stream_received(fd, word, rc, error, wanted);
 		if (rc > 0)
 			traffic_read(fd, word, iov, n_iov, (size_t) rc, mark);
@@ -69,7 +73,7 @@ static inline void follow_peeked(int fd, fds_word word)
 {
 	const int error = errno;
 
-	if (follow_may(word)) {
+	if (follow_may(word, STREAM_IN)) {
 		traffic_peeked(fd, word);
 		guard_leave();
 	}

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@
 #include "core/text.h"
 #include "shim/blob.h"
 #include "shim/call.h"
+#include "shim/cleanup.h"
 #include "shim/current.h"
 #include "shim/guard.h"
 #include "shim/life.h"
@@ -26,8 +28,8 @@
 #include "shim/traffic.h"
 #include "shim/traffic_place.h"
 
-#define PIECES_MAX 60    /* of the program's buffers in one call of ours */
-#define VECTOR_MAX (PIECES_MAX + 6) /* and ours: tail, fields, a patch that cuts a buffer in three */
+#define VECTOR_MAX 64    /* buffers in one call of ours; our frames are to be small */
+#define CALL_MAX   0x7ffff000 /* bytes that the kernel takes in one call (MAX_RW_COUNT) */
 /* Receivers have limits of 8 KiB and 100 fields; close to them only traceparent is added. */
 #define HEAD_LARGE 7680
 #define LINES_MANY 95
@@ -45,11 +47,11 @@ struct cursor {
 struct portion {
 	struct cursor from;
 	size_t len;             /* of the program's bytes */
+	bool first;             /* it begins where the program's call does */
 	bool whole;             /* all of the program's call */
 	bool refused;
 	bool head_done;         /* its last byte of a head is in it */
 	bool line_said;         /* as t->line_said, before it */
-	size_t line_at;         /* of the head's first byte, when it is in this piece */
 	const char *fields;     /* ours, before byte @at of it; NULL none */
 	size_t at, fields_len;
 	bool patches;
@@ -79,6 +81,11 @@ static void step(struct cursor *c, size_t n)
 	}
 }
 
+static const char *byte_at(const struct cursor *c)
+{
+	return (const char *) c->iov[c->index].iov_base + c->offset;
+}
+
 static bool at_end(const struct cursor *c)
 {
 	return c->index == c->n_iov;
@@ -106,14 +113,17 @@ static bool admitted(fds_word word, uint64_t now, int *ret_errno)
 	return true;
 }
 
-/* Once for each head, however often its first bytes are tried. */
-static bool head_begins(struct traffic *t, fds_word word, int *ret_errno)
+/*
+ * Once for each head, however often its first bytes are tried. @ask: the call begins with it;
+ * a later one of the same call is pipelined, and goes with what went before it.
+ */
+static bool head_begins(struct traffic *t, fds_word word, bool ask, int *ret_errno)
 {
 	const uint64_t now = clock_now();
 
 	if (t->head_open)
 		return true;
-	if (t->asked && traffic_in_flight(t) == 0 && !admitted(word, now, ret_errno))
+	if (ask && t->asked && traffic_in_flight(t) == 0 && !admitted(word, now, ret_errno))
 		return false;
 	if (settings->trace) {
 		const struct request_token owner =
@@ -126,8 +136,7 @@ static bool head_begins(struct traffic *t, fds_word word, int *ret_errno)
 	if (!t->asked)
 		traffic_count(METRICS_HTTP_CONNECTIONS);
 	t->asked = t->head_open = true;
-	t->queued = t->ids_taken = t->rewrite = t->injected = false;
-	t->patched = 0;
+	t->queued = t->ids_taken = t->rewrite = t->injected = t->patch_due = false;
 	return true;
 }
 
@@ -217,44 +226,63 @@ static int lower(int c)
 	return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
 }
 
-/* Do the bytes before @value, in @from on, end with "traceparent" and a colon? */
-static bool named_traceparent(const char *from, const char *value)
+/*
+ * Finds @value in the line of the field "traceparent", among the first @end bytes of the piece,
+ * however the program cut them. Of a line whose beginning went before, the name is not known.
+ */
+static bool find_value(const struct portion *p, struct propagate_value value, size_t end,
+		       size_t *ret_at)
 {
-	static const char name[] = "traceparent";
-	const size_t len = sizeof(name) - 1;
+	static const char name[] = "traceparent:";
+	const size_t name_len = sizeof(name) - 1, elsewhere = SIZE_MAX;
+	size_t seen = elsewhere; /* bytes of @name and @value in this line, one after the other */
+	size_t at = 0;
 
-	while (value > from && (value[-1] == ' ' || value[-1] == '\t'))
-		value--;
-	if (value == from || *--value != ':' || (size_t) (value - from) < len)
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if (lower(value[(ptrdiff_t) i - (ptrdiff_t) len]) != name[i])
-			return false;
-	return true;
+	for (struct cursor c = p->from; at < end; c.index++, c.offset = 0) {
+		const char *bytes = byte_at(&c);
+		const size_t n = left_in(&c) < end - at ? left_in(&c) : end - at;
+
+		for (size_t i = 0; i < n; i++) {
+			if (seen == elsewhere || bytes[i] == '\n') {
+				const char *line = memchr(bytes + i, '\n', n - i);
+
+				if (line == NULL)
+					break;
+				i = (size_t) (line - bytes);
+				seen = 0;
+			} else if (seen == name_len && (bytes[i] == ' ' || bytes[i] == '\t')) {
+				continue;
+			} else if (seen < name_len ? lower(bytes[i]) == name[seen]
+						   : bytes[i] == value.at[seen - name_len]) {
+				if (++seen == name_len + value.len) {
+					*ret_at = at + i + 1 - value.len;
+					return true;
+				}
+			} else {
+				seen = elsewhere;
+			}
+		}
+		at += n;
+	}
+	return false;
 }
 
-/* Finds the forwarded value among the bytes that are about to be sent, to put our id in. */
+/* The forwarded value is about to be sent: our id goes in its place. */
 static void find_patch(struct traffic *t, const struct request *r, struct propagate_value value,
 		       struct portion *p)
 {
 	static const char digits[] = "0123456789abcdef";
-	struct cursor c = p->from;
-	size_t at = 0;
+	size_t at;
 
-	for (; c.index < c.n_iov && at < p->len; at += left_in(&c), c.index++, c.offset = 0) {
-		const char *bytes = (const char *) c.iov[c.index].iov_base + c.offset;
-		const size_t n = left_in(&c) < p->len - at ? left_in(&c) : p->len - at;
-		const char *found = memmem(bytes, n, value.at, value.len);
-
-		if (found == NULL || !named_traceparent(bytes, found))
-			continue;
-		for (size_t i = 0; i < TRAFFIC_PATCH; i++)
-			t->patch[i] = digits[r->context.span_id[i / 2] >> (i % 2 == 0 ? 4 : 0) & 15];
-		p->patches = true;
-		p->patch_at = at + (size_t) (found - bytes) + PARENT_AT;
-		p->patch_from = 0;
+	/* Its owner may have ended meanwhile, and the call is in another trace then. */
+	if (r->owner.place == 0 || !find_value(p, value, p->at, &at))
 		return;
-	}
+	for (size_t i = 0; i < TRAFFIC_PATCH; i++)
+		t->patch[i] = digits[r->context.span_id[i / 2] >> (i % 2 == 0 ? 4 : 0) & 15];
+	memcpy(t->patch_old, value.at + PARENT_AT, TRAFFIC_PATCH);
+	p->patches = true;
+	p->patch_at = at + PARENT_AT;
+	p->patch_from = 0;
 }
 
 /* The blank line comes next: byte @at of the piece. */
@@ -293,93 +321,126 @@ static void head_complete(struct traffic *t, int fd, fds_word word, size_t at, s
 		http1_lost(&t->requests);
 		return;
 	}
-	if (t->rewrite) {
-		p->len = at;
-		find_patch(t, r, wrote.traceparent, p);
-	}
 	p->at = at;
 	add_fields(t, r, &wrote, p);
+	if (t->rewrite)
+		find_patch(t, r, wrote.traceparent, p);
 }
 
 /* ---- cutting the call into pieces ---- */
 
-static void forget_piece(struct portion *p, const struct cursor *from, const struct traffic *t)
+static void forget_piece(struct portion *p, const struct cursor *from, const struct traffic *t,
+			 bool first)
 {
 	p->from = *from;
-	p->len = p->at = p->fields_len = p->line_at = 0;
+	p->len = p->at = p->fields_len = 0;
+	p->first = first;
 	p->whole = p->refused = p->head_done = p->patches = false;
 	p->fields = NULL;
 	p->line_said = t->line_said;
 	p->before = t->requests;
-	if (t->patched > 0) { /* the rest of an id that the kernel cut */
-		p->patches = true;
-		p->patch_at = 0;
-		p->patch_from = t->patched;
+	p->patch_from = 0;
+}
+
+/* The kernel cut the call that our id was in, and here is the rest: if it is the same bytes. */
+static void go_on_patching(struct traffic *t, struct portion *p)
+{
+	struct cursor c = p->from;
+	size_t at = t->patch_after;
+
+	if (!t->patch_due || p->patches)
+		return;
+	p->patches = true;
+	p->patch_at = at;
+	p->patch_from = t->patched;
+	if (at >= p->len)
+		return;
+	step(&c, at);
+	for (size_t i = t->patched; i < TRAFFIC_PATCH && at < p->len; i++, at++) {
+		p->patches = p->patches && *byte_at(&c) == t->patch_old[i];
+		step(&c, 1);
 	}
+	t->patch_due = p->patches;
+}
+
+/* What looked like the end of a head was none: nothing is added before it. */
+static void head_was_none(struct portion *p)
+{
+	p->fields = NULL;
+	p->patches = false;
+}
+
+/* The machine has said @stop, byte @at of the piece comes next. False: the piece ends here. */
+static bool on_stop(struct traffic *t, int fd, fds_word word, enum http1_stop stop, size_t at,
+		    struct portion *p, int *ret_errno)
+{
+	switch (stop) {
+	case HTTP1_LINE:
+		if (at > 0) {
+			t->line_said = true;
+			return false;
+		}
+		if (!head_begins(t, word, p->first, ret_errno)) {
+			t->requests = p->before;
+			p->refused = true;
+			return false;
+		}
+		break;
+	case HTTP1_BLANK:
+		head_complete(t, fd, word, at, p);
+		break;
+	case HTTP1_HEAD_DONE:
+		p->head_done = true;
+		break;
+	case HTTP1_FULL:
+		traffic_grow(t);
+		break;
+	case HTTP1_OPAQUE:
+		if (!p->head_done)
+			head_was_none(p);
+		traffic_opaque(t, fd, word, &t->requests);
+		break;
+	case HTTP1_DONE:
+	case HTTP1_MORE:
+		break;
+	}
+	return true;
 }
 
 /*
- * Looks at the bytes from @from on, up to where the next head begins or the pieces are too
- * many. A refusal is one of the piece's first byte: later ones wait for the program to ask
- * again.
+ * Looks at the bytes from @from on, up to where the next head begins. A refusal is one of the
+ * call's first byte: of later ones the program will hear when it asks again.
  */
 static void cut_piece(struct traffic *t, int fd, fds_word word, const struct cursor *from,
-		      struct portion *p, int *ret_errno)
+		      bool first, struct portion *p, int *ret_errno)
 {
 	struct cursor c = *from;
-	size_t at = 0;
+	bool on = true;
 
-	forget_piece(p, from, t);
-	if (t->line_said && !head_begins(t, word, ret_errno)) {
+	forget_piece(p, from, t, first);
+	if (t->line_said && !head_begins(t, word, first, ret_errno)) {
 		p->refused = true;
 		return;
 	}
 	t->line_said = false;
-	while (!at_end(&c) && c.index - from->index < PIECES_MAX) {
-		const char *bytes = (const char *) c.iov[c.index].iov_base + c.offset;
+	while (on && !at_end(&c)) {
+		const char *bytes = byte_at(&c);
 		size_t used;
 		const enum http1_stop stop = http1_feed(&t->requests, &settings->forward, bytes,
 							left_in(&c), &used);
 
 		step(&c, used);
-		at += used;
-		switch (stop) {
-		case HTTP1_LINE:
-			if (at > 0) {
-				t->line_said = true;
-				p->len = at;
-				return;
-			}
-			if (!head_begins(t, word, ret_errno)) {
-				t->requests = p->before;
-				p->refused = true;
-				return;
-			}
-			break;
-		case HTTP1_BLANK:
-			head_complete(t, fd, word, at, p);
-			break;
-		case HTTP1_HEAD_DONE:
-			p->head_done = true;
-			break;
-		case HTTP1_FULL:
-			traffic_grow(t);
-			break;
-		case HTTP1_OPAQUE:
-			traffic_opaque(t, fd, word, &t->requests);
-			break;
-		case HTTP1_DONE:
-		case HTTP1_MORE:
-			break;
-		}
+		p->len += used;
+		on = on_stop(t, fd, word, stop, p->len, p, ret_errno);
 	}
-	p->len = at;
-	p->whole = from->index == 0 && from->offset == 0 && at_end(&c);
+	go_on_patching(t, p);
+	p->whole = on && first;
 }
 
 /* The kernel took only @n of the piece's bytes: the machine goes back and looks at those. */
 static void take_back(struct traffic *t, struct portion *p, size_t n)
 {
+	const bool lost = t->requests.reason == HTTP1_UNSEEN;
 	struct cursor c = p->from;
 
 	t->requests = p->before;
@@ -390,7 +451,7 @@ static void take_back(struct traffic *t, struct portion *p, size_t n)
 		size_t used;
 		const enum http1_stop stop =
 			http1_feed(&t->requests, &settings->forward,
-				   (const char *) c.iov[c.index].iov_base + c.offset, part, &used);
+				   byte_at(&c), part, &used);
 
 		step(&c, used);
 		n -= used;
@@ -399,19 +460,36 @@ static void take_back(struct traffic *t, struct portion *p, size_t n)
 		else if (stop == HTTP1_FULL)
 			traffic_grow(t);
 	}
+	if (lost)
+		http1_lost(&t->requests);
 }
 
 /* ---- handing it to the kernel ---- */
 
 struct vector {
+	size_t n, bytes;
+	bool full; /* there was more */
 	struct iovec v[VECTOR_MAX];
-	size_t n;
+};
+
+/* A call of the program's on its way. */
+struct sending {
+	struct traffic *t;
+	int fd;
+	fds_word word;
+	const struct traffic_call *call;
+	size_t total;     /* of the program's bytes that went */
+	bool begun;       /* the kernel has had its control messages */
+	int error;        /* what stopped it; 0: nothing, or the kernel took only a part */
 };
 
 static void add(struct vector *to, const void *at, size_t len)
 {
-	if (len > 0)
-		to->v[to->n++] = (struct iovec) { (void *) at, len };
+	to->full = to->full || (len > 0 && to->n == VECTOR_MAX);
+	if (len == 0 || to->full)
+		return;
+	to->v[to->n++] = (struct iovec) { (void *) at, len };
+	to->bytes += len;
 }
 
 /* The program's bytes from @skip to @end of the piece. */
@@ -420,10 +498,10 @@ static void add_bytes(struct vector *to, const struct portion *p, size_t skip, s
 	struct cursor c = p->from;
 
 	step(&c, skip);
-	while (skip < end) {
+	while (skip < end && !to->full) {
 		const size_t part = left_in(&c) < end - skip ? left_in(&c) : end - skip;
 
-		add(to, (const char *) c.iov[c.index].iov_base + c.offset, part);
+		add(to, byte_at(&c), part);
 		skip += part;
 		step(&c, part);
 	}
@@ -446,28 +524,96 @@ static void add_patched(struct vector *to, const struct traffic *t, const struct
 	add_bytes(to, p, last, end);
 }
 
-static ssize_t hand_over(int fd, const struct traffic_call *call, struct vector *v, bool first,
-			 int flags)
+static size_t least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Do our fields still have to go, before byte p->at, with or after byte @done? */
+static bool adds(const struct traffic *t, const struct portion *p, size_t done)
+{
+	return p->fields != NULL && !t->injected && p->at >= done;
+}
+
+/*
+ * What goes next, and by which flags. The program awaits one notice of the kernel's for a call
+ * with MSG_ZEROCOPY, so the bytes that it begins with go that way and no others; never ours,
+ * which would have to stay as they are until then.
+ */
+static int lay_vector(const struct sending *s, const struct portion *p, size_t done,
+		      struct vector *v)
+{
+	const struct traffic *t = s->t;
+	const bool adding = adds(t, p, done);
+	int flags = s->call->flags;
+
+	v->n = v->bytes = 0;
+	v->full = false;
+	/* The program learns of a broken connection by its next call, and of the signal too. */
+	if (s->total + done > 0)
+		flags = (flags | MSG_NOSIGNAL) & ~MSG_ZEROCOPY;
+	if ((flags & MSG_ZEROCOPY) != 0 && !(adding && p->at == 0)) {
+		size_t end = adding ? p->at : p->len;
+
+		if (p->patches)
+			end = least(end, p->patch_at > 0 ? p->patch_at
+							 : TRAFFIC_PATCH - p->patch_from);
+		add_patched(v, t, p, 0, end);
+		v->full = v->full || end < p->len;
+		return flags;
+	}
+	add_patched(v, t, p, done, adding ? p->at : p->len);
+	if (adding && !v->full)
+		add(v, p->fields, p->fields_len);
+	if (adding && (flags & MSG_ZEROCOPY) == 0)
+		add_patched(v, t, p, p->at, p->len);
+	else if (adding)
+		v->full = true;
+	return flags & ~MSG_ZEROCOPY;
+}
+
+static ssize_t hand_over(struct sending *s, struct vector *v, int flags)
 {
 	struct msghdr msg = { .msg_iov = v->v, .msg_iovlen = v->n };
 
-	if (call->msg != NULL && first) {
-		msg.msg_name = call->msg->msg_name;
-		msg.msg_namelen = call->msg->msg_namelen;
-		msg.msg_control = call->msg->msg_control;
-		msg.msg_controllen = call->msg->msg_controllen;
+	if (s->call->msg != NULL && !s->begun) {
+		msg.msg_name = s->call->msg->msg_name;
+		msg.msg_namelen = s->call->msg->msg_namelen;
+		msg.msg_control = s->call->msg->msg_control;
+		msg.msg_controllen = s->call->msg->msg_controllen;
 	}
+
 	/* write(2) on a socket is send(2) without flags. */
-	return real.sendmsg(fd, &msg, call->flags | flags);
+	const ssize_t n = real.sendmsg(s->fd, &msg, flags);
+
+	if (n < 0) {
+		s->error = errno;
+		return n;
+	}
+	s->begun = true;
+	if (guard_enter()) {
+		stream_sent(s->fd, s->word, n, 0);
+		guard_leave();
+	}
+	return n;
 }
 
-/* All of @buf goes before anything else; false, with errno, when it could not. */
+/* Not send(2): a library below us may have that come back to our hooks (T10). */
+static ssize_t send_tail(const struct traffic *t, int fd, size_t len, int flags)
+{
+	struct iovec v = { (void *) (t->block + t->tail_at), len };
+	const struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
+
+	return real.sendmsg(fd, &msg, flags & ~MSG_ZEROCOPY);
+}
+
+/* All of the tail goes before anything else; false, with errno, when it could not. */
 static bool flush_tail(struct traffic *t, int fd, fds_word word, int flags)
 {
 	uint32_t left = atomic_load_explicit(&t->tail_len, memory_order_relaxed);
 
 	while (left > 0) {
-		const ssize_t n = real.send(fd, t->block + t->tail_at, left, flags);
+		const ssize_t n = send_tail(t, fd, left, flags);
 
 		if (n < 0)
 			return false;
@@ -494,10 +640,9 @@ static bool waits(int fd, int flags)
  */
 static size_t account(struct traffic *t, const struct portion *p, size_t done, size_t n)
 {
-	const bool ahead = p->fields != NULL && !t->injected && p->at >= done;
-	const size_t before = ahead ? p->at - done : n;
+	const size_t before = adds(t, p, done) ? p->at - done : n;
 
-	if (!ahead || n <= before)
+	if (n <= before)
 		return n;
 	t->injected = true;
 	traffic_count(METRICS_INJECTED);
@@ -509,80 +654,69 @@ static size_t account(struct traffic *t, const struct portion *p, size_t done, s
 	return before;
 }
 
+/* @done bytes of the piece went, and what of our id was among them. */
 static void note_patch(struct traffic *t, const struct portion *p, size_t done)
 {
-	const size_t n = TRAFFIC_PATCH - p->patch_from;
+	const size_t went = done > p->patch_at ? done - p->patch_at : 0;
 
-	if (!p->patches || done <= p->patch_at)
-		t->patched = p->patches && p->patch_at == 0 && p->patch_from > 0
-				     ? (uint8_t) p->patch_from
-				     : 0;
-	else
-		t->patched = done - p->patch_at < n
-				     ? (uint8_t) (p->patch_from + (done - p->patch_at))
-				     : 0;
+	t->patch_due = p->patches && p->patch_from + went < TRAFFIC_PATCH;
+	if (!t->patch_due)
+		return;
+	t->patched = (uint8_t) (p->patch_from + went);
+	t->patch_after = (uint32_t) (done < p->patch_at ? p->patch_at - done : 0);
+}
+
+/* Our fields alone went, or a part of them: there is nothing yet to tell the program. */
+static bool only_ours_went(struct sending *s)
+{
+	if (atomic_load_explicit(&s->t->tail_len, memory_order_relaxed) == 0)
+		return true;
+	if (!waits(s->fd, s->call->flags)) {
+		s->error = EAGAIN;
+		return false;
+	}
+	if (flush_tail(s->t, s->fd, s->word, s->call->flags))
+		return true;
+	s->error = errno;
+	return false;
 }
 
 /*
  * Sends the piece, as much as the kernel takes. Returns how many of the program's bytes
- * went; *ret_error is the errno that stopped it, 0 when all of them went or it was merely cut.
+ * went. Where fewer went than were handed over the kernel will tell when there is room again;
+ * so we return to the program only then.
  */
-static size_t send_piece(struct traffic *t, int fd, fds_word word, struct portion *p,
-			 const struct traffic_call *call, bool first, bool last, int *ret_error)
+static size_t send_piece(struct sending *s, const struct portion *p, bool last)
 {
 	size_t done = 0;
 
-	*ret_error = 0;
 	while (done < p->len) {
-		struct vector v = { .n = 0 };
-		const bool adds = p->fields != NULL && !t->injected && p->at >= done;
-		int flags = last ? 0 : MSG_MORE;
+		struct vector v;
+		const int flags = lay_vector(s, p, done, &v);
+		const ssize_t n = hand_over(s, &v, last && !v.full ? flags : flags | MSG_MORE);
 
-		add_patched(&v, t, p, done, adds ? p->at : p->len);
-		if (adds) {
-			add(&v, p->fields, p->fields_len);
-			/* The kernel sends such pages later, when ours may hold another head. */
-			if ((call->flags & MSG_ZEROCOPY) == 0)
-				add_patched(&v, t, p, p->at, p->len);
-			else
-				flags |= MSG_MORE;
-		}
-
-		struct traffic_call now = *call;
-
-		if (adds)
-			now.flags &= ~MSG_ZEROCOPY;
-
-		const ssize_t n = hand_over(fd, &now, &v, first && done == 0, flags);
-
-		if (n < 0) {
-			*ret_error = errno;
-			return done;
-		}
-
-		size_t of_all = 0;
-
-		for (size_t i = 0; i < v.n; i++)
-			of_all += v.v[i].iov_len;
-		done += account(t, p, done, (size_t) n);
-		if (guard_enter()) {
-			stream_sent(fd, word, n, 0);
-			guard_leave();
-		}
-		if (atomic_load_explicit(&t->tail_len, memory_order_relaxed) > 0) {
-			if (!waits(fd, call->flags)) {
-				*ret_error = EAGAIN;
-				return done;
-			}
-			if (!flush_tail(t, fd, word, call->flags & ~MSG_ZEROCOPY)) {
-				*ret_error = errno;
-				return done;
-			}
-		} else if ((size_t) n < of_all) {
-			return done;
-		}
+		if (n < 0)
+			break;
+		done += account(s->t, p, done, (size_t) n);
+		if ((size_t) n == v.bytes)
+			continue;
+		if (s->total + done > 0 || !only_ours_went(s))
+			break;
 	}
 	return done;
+}
+
+/*
+ * The kernel holds the last part of what it took back, for more to come (MSG_MORE), and takes
+ * no more. Says that there is none: to take a cork out that is not in has no other effect.
+ */
+static void push(int fd)
+{
+	int corked = 0;
+	socklen_t len = sizeof(corked);
+
+	if (real.getsockopt(fd, IPPROTO_TCP, TCP_CORK, &corked, &len) == 0 && !corked)
+		(void) setsockopt(fd, IPPROTO_TCP, TCP_CORK, &corked, sizeof(corked));
 }
 
 /* Another thread sends on this connection just now, and maybe our tail is still to go. */
@@ -598,6 +732,7 @@ static bool others_tail(int fd, fds_word word, int flags)
 	return true;
 }
 
+/* The program's own call, @p NULL: of bytes that nobody follows. */
 static ssize_t sent_plain(int fd, fds_word word, struct traffic *t, struct portion *p,
 			  ssize_t (*plain)(void *arg), void *arg)
 {
@@ -606,9 +741,9 @@ static ssize_t sent_plain(int fd, fds_word word, struct traffic *t, struct porti
 
 	if (guard_enter()) {
 		stream_sent(fd, word, rc, error);
-		if (rc < 0 || (size_t) rc < p->len)
+		if (p != NULL && (rc < 0 || (size_t) rc < p->len))
 			take_back(t, p, rc > 0 ? (size_t) rc : 0);
-		if (p->head_done)
+		if (p != NULL && p->head_done)
 			head_ends(t);
 		guard_leave();
 	}
@@ -616,102 +751,168 @@ static ssize_t sent_plain(int fd, fds_word word, struct traffic *t, struct porti
 	return rc;
 }
 
+/* Are the bytes that we have yet to send due on @fd? If not, or never again, they are dropped. */
 static bool proven(struct traffic *t, int fd, fds_word word)
 {
 	bool same = false;
 
 	if (guard_enter()) {
-		same = stream_same_socket(fd, word);
-		if (!same)
+		same = stream_same_socket(fd, word) && stream_ours_alone(fd, word);
+		if (!same) {
 			http1_lost(&t->requests);
+			t->patch_due = false;
+			atomic_store_explicit(&t->tail_len, 0, memory_order_release);
+		}
 		guard_leave();
 	}
 	return same;
 }
 
+/* What of the piece went. */
+static void piece_went(struct sending *s, struct portion *p, size_t went)
+{
+	if (!guard_enter())
+		return;
+	if (went < p->len)
+		take_back(s->t, p, went);
+	note_patch(s->t, p, went);
+	if (p->head_done)
+		head_ends(s->t);
+	if (s->error != 0)
+		stream_sent(s->fd, s->word, -1, s->error);
+	guard_leave();
+}
+
 /* Piece by piece. The lane is ours; the guard is not. */
-static ssize_t send_pieces(struct traffic *t, int fd, fds_word word, struct cursor *c,
-			   const struct traffic_call *call, ssize_t (*plain)(void *arg), void *arg)
+static ssize_t send_pieces(struct sending *s, struct cursor *c, ssize_t (*plain)(void *arg),
+			   void *arg)
 {
 	struct portion p;
-	size_t total = 0;
-	int error = 0;
 
 	do {
 		if (!guard_enter())
-			return total > 0 ? (ssize_t) total : plain(arg);
-		cut_piece(t, fd, word, c, &p, &error);
+			break;
+		cut_piece(s->t, s->fd, s->word, c, s->total == 0, &p, &s->error);
 		guard_leave();
 		if (p.refused)
 			break;
 		if (p.whole && p.fields == NULL && !p.patches)
-			return sent_plain(fd, word, t, &p, plain, arg);
+			return sent_plain(s->fd, s->word, s->t, &p, plain, arg);
 		/* In parts only to what surely is the socket that we followed. */
-		if (p.fields == NULL && total == 0 && !proven(t, fd, word))
-			return sent_plain(fd, word, t, &p, plain, arg);
+		if (p.fields == NULL && p.first && !proven(s->t, s->fd, s->word))
+			return sent_plain(s->fd, s->word, s->t, &p, plain, arg);
+		step(c, p.len);
 
-		struct cursor next = *c;
+		const size_t went = send_piece(s, &p, at_end(c));
 
-		step(&next, p.len);
-
-		const size_t went = send_piece(t, fd, word, &p, call, total == 0, at_end(&next),
-					       &error);
-
-		total += went;
-		if (guard_enter()) {
-			if (went < p.len)
-				take_back(t, &p, went);
-			note_patch(t, &p, went);
-			if (p.head_done)
-				head_ends(t);
-			if (error != 0 && total == 0)
-				stream_sent(fd, word, -1, error);
-			guard_leave();
-		}
+		piece_went(s, &p, went);
+		s->total += went;
 		if (went < p.len)
 			break;
-		*c = next;
 	} while (!at_end(c));
-	if (total > 0)
-		return (ssize_t) total;
-	errno = error;
-	return error != 0 ? -1 : 0;
+	if (s->total > 0) {
+		if (s->error == EAGAIN && (s->call->flags & MSG_MORE) == 0)
+			push(s->fd);
+		return (ssize_t) s->total;
+	}
+	errno = s->error;
+	return -1;
+}
+
+/* A call that the kernel refuses or cuts: it is not worth a look, nor are the bytes there. */
+static bool vast(const struct iovec *iov, size_t n_iov)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < n_iov; i++) {
+		if (iov[i].iov_len > CALL_MAX - total)
+			return true;
+		total += iov[i].iov_len;
+	}
+	return false;
+}
+
+/* With the lane held. */
+static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const struct iovec *iov,
+			    size_t n_iov, const struct traffic_call *call,
+			    ssize_t (*plain)(void *arg), void *arg)
+{
+	struct sending s = { .t = t, .fd = fd, .word = word, .call = call };
+	struct cursor c = { .iov = iov, .n_iov = n_iov };
+
+	if (atomic_load_explicit(&t->tail_len, memory_order_relaxed) > 0 && proven(t, fd, word) &&
+	    !flush_tail(t, fd, word, call->flags)) {
+		s.error = errno;
+		if (guard_enter()) {
+			stream_sent(fd, word, -1, s.error);
+			guard_leave();
+		}
+		errno = s.error;
+		return -1;
+	}
+	if (vast(iov, n_iov))
+		http1_lost(&t->requests);
+	else
+		step(&c, 0);
+	if (at_end(&c))
+		return plain(arg);
+	if (vast(iov, n_iov) || stream_http(word) != STREAM_HTTP)
+		return sent_plain(fd, word, t, NULL, plain, arg);
+	return send_pieces(&s, &c, plain, arg);
+}
+
+/* For pthread_cleanup: the thread is cancelled, or a handler jumps out of the call. */
+struct holder {
+	struct traffic *t;
+	int fd;
+	fds_word word;
+};
+
+/* How much the kernel took the program will never hear, but of the tail we can ask. */
+static void never_returned(void *arg)
+{
+	const struct holder *h = arg;
+	const uint32_t left = atomic_load_explicit(&h->t->tail_len, memory_order_relaxed);
+	const uint64_t went = left > 0 ? stream_unseen(h->fd, h->word) : 0;
+
+	http1_lost(&h->t->requests);
+	h->t->patch_due = false;
+	if (went > 0 && went <= left)
+		h->t->tail_at += (uint32_t) went;
+	/* More than that: not by us. */
+	atomic_store_explicit(&h->t->tail_len, went <= left ? left - (uint32_t) went : 0,
+			      memory_order_release);
+	traffic_leave(h->word, STREAM_OUT);
+	guard_leave();
 }
 
 ssize_t traffic_send(int fd, fds_word word, const struct iovec *iov, size_t n_iov,
 		     const struct traffic_call *call, ssize_t (*plain)(void *arg), void *arg)
 {
 	const int before = errno;
-	struct cursor c = { .iov = iov, .n_iov = n_iov };
-	ssize_t rc = -1;
+	ssize_t rc;
 
-	if (!guard_enter())
+	if (!guard_enter()) {
+		traffic_lost(word, STREAM_OUT);
 		return plain(arg);
+	}
 
 	struct traffic *t = traffic_enter(word, STREAM_OUT);
 
 	guard_leave();
-	errno = before;
 	if (t == NULL) {
 		if (!others_tail(fd, word, call->flags))
 			return -1;
 		errno = before;
-		rc = plain(arg);
-
-		const int error = errno;
-
-		if (guard_enter()) {
-			stream_sent(fd, word, rc, error);
-			guard_leave();
-		}
-		errno = error;
-		return rc;
+		return sent_plain(fd, word, NULL, NULL, plain, arg);
 	}
-	step(&c, 0);
-	if (at_end(&c) || !flush_tail(t, fd, word, call->flags & ~MSG_ZEROCOPY))
-		rc = at_end(&c) ? plain(arg) : -1;
-	else
-		rc = send_pieces(t, fd, word, &c, call, plain, arg);
+
+	struct holder h = { t, fd, word };
+
+	cleanup_begin(never_returned, &h);
+	errno = before;
+	rc = send_entered(t, fd, word, iov, n_iov, call, plain, arg);
+	cleanup_end();
 
 	const int error = errno;
 
@@ -730,7 +931,13 @@ bool traffic_flush(int fd, fds_word word, int flags)
 	if (t == NULL)
 		return others_tail(fd, word, flags);
 
-	const bool flushed = flush_tail(t, fd, word, flags);
+	struct holder h = { t, fd, word };
+	bool flushed;
+
+	cleanup_begin(never_returned, &h);
+	flushed = !proven(t, fd, word) || flush_tail(t, fd, word, flags);
+	cleanup_end();
+
 	const int error = errno;
 
 	traffic_leave(word, STREAM_OUT);

@@ -18,7 +18,8 @@
 /* A client that speaks HTTP: its bytes are looked at before they go. */
 static bool client(fds_word word)
 {
-	return stream_http(word) == STREAM_HTTP && !stream_inbound(word) && life_acts();
+	return (stream_http(word) == STREAM_HTTP || traffic_tail(word)) && !stream_inbound(word) &&
+	       life_acts();
 }
 
 /* What went by, or goes in the SYN, cannot be followed. */
@@ -330,7 +331,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 				      &follow))
 			return -1;
 		lost(follow != 0 ? follow : word);
-	} else if (word != 0 && stream_http(word) == STREAM_HTTP) {
+	} else if (word != 0 && (stream_http(word) == STREAM_HTTP || traffic_tail(word))) {
 		return sendmmsg_followed(fd, msgs, n, flags, word);
 	}
 
@@ -353,7 +354,7 @@ static FOLLOWED ssize_t sendfile_followed(int out, int in, off_t *offset, size_t
 	const ssize_t rc = real.sendfile(out, in, offset, len);
 	const int error = errno;
 
-	if (follow_may(word)) {
+	if (follow_may(word, STREAM_OUT)) {
 		stream_sent(out, word, rc, error);
 		if (rc > 0)
 			traffic_skipped(out, word, (size_t) rc, mark);

@@ -763,6 +763,34 @@ bool stream_same_socket(int fd, fds_word word)
 	return s->cookie != 0 && cookie_of(fd) == s->cookie;
 }
 
+bool stream_lasts(fds_word word)
+{
+	return generation_of(atomic_load_explicit(&stream_of(word)->word, memory_order_acquire)) ==
+	       generation_of(word);
+}
+
+uint64_t stream_unseen(int fd, fds_word word)
+{
+	const struct stream *s = stream_of(word);
+	const uint64_t seen = atomic_load_explicit(&s->bytes_sent, memory_order_relaxed);
+	struct tcp_info info;
+
+	if (!info_of(fd, &info))
+		return 0;
+
+	const uint64_t sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans +
+			      info.tcpi_notsent_bytes;
+
+	return sent > seen ? sent - seen : 0;
+}
+
+bool stream_ours_alone(int fd, fds_word word)
+{
+	const struct stream *s = stream_of(word);
+
+	return (ours(s) && s->forks == life_forks()) || stream_unseen(fd, word) == 0;
+}
+
 uint32_t stream_pid(fds_word word)
 {
 	return atomic_load_explicit(&stream_of(word)->pid, memory_order_relaxed);

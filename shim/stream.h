@@ -85,6 +85,17 @@ void stream_http_ends(int fd, fds_word word, enum stream_http to);
 /* Is @fd still the socket that the stream was opened for (SO_COOKIE)? Context: errno clobbered. */
 bool stream_same_socket(int fd, fds_word word);
 
+/* Is it the stream that it was? Context: as stream_inbound(). */
+bool stream_lasts(fds_word word);
+
+/*
+ * stream_unseen - bytes that the kernel has on the connection, sent by whoever, past our hooks
+ * stream_ours_alone - did nobody send on it who came by it in a fork, if there was one?
+ * Context: one getsockopt(2), if any; errno clobbered.
+ */
+uint64_t stream_unseen(int fd, fds_word word);
+bool stream_ours_alone(int fd, fds_word word);
+
 /* Whose stream it is: the pid that opened it. */
 uint32_t stream_pid(fds_word word);
 

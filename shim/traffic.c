@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "core/clock.h"
 #include "core/config.h"
@@ -12,6 +13,7 @@
 #include "shim/guard.h"
 #include "shim/life.h"
 #include "shim/pool.h"
+#include "shim/raw.h"
 #include "shim/serve.h"
 #include "shim/shared.h"
 #include "shim/traffic_place.h"
@@ -134,7 +136,7 @@ bool traffic_begins(fds_word word, bool inbound)
 	t->owner = t->making = (struct request_token) { 0 };
 	t->asked = t->head_open = t->line_said = false;
 	t->queued = t->ids_taken = t->rewrite = t->injected = false;
-	t->patched = 0;
+	t->patch_due = false;
 	atomic_store_explicit(&t->tail_len, 0, memory_order_relaxed);
 	t->arena_blob = t->out_blob = 0;
 	if (!inbound && settings->trace) {
@@ -201,22 +203,32 @@ static bool of_this_process(struct traffic *t, fds_word word)
 	return false;
 }
 
+/* Not to be looked at any more, but for what is left of our fields: that is due all the same. */
+static bool only_tail(fds_word word, enum stream_lane lane)
+{
+	return lane == STREAM_OUT && traffic_tail(word);
+}
+
 struct traffic *traffic_enter(fds_word word, enum stream_lane lane)
 {
-	if (stream_http(word) != STREAM_HTTP)
+	if (stream_http(word) != STREAM_HTTP && !only_tail(word, lane))
 		return NULL;
 
 	struct traffic *t = traffic_at(word);
 
 	if (!stream_lane_take(word, lane)) {
-		atomic_store_explicit(&t->lost[traffic_lane(lane)], true, memory_order_relaxed);
+		if (stream_lasts(word))
+			atomic_store_explicit(&t->lost[traffic_lane(lane)], true,
+					      memory_order_relaxed);
 		return NULL;
 	}
-	if (!of_this_process(t, word)) {
+	if (stream_http(word) == STREAM_HTTP && !of_this_process(t, word)) {
 		traffic_count(METRICS_OPAQUE_FORKED);
 		http1_lost(&t->requests);
 		http1_lost(&t->responses);
 		stream_http_ends(-1, word, STREAM_WAS_HTTP);
+	}
+	if (stream_http(word) != STREAM_HTTP && !only_tail(word, lane)) {
 		stream_lane_give(word, lane);
 		return NULL;
 	}
@@ -272,8 +284,9 @@ char *traffic_blob(struct traffic *t)
 bool traffic_tail(fds_word word)
 {
 	/* Acquire: pairs with the release of whoever sent its last byte. */
-	return stream_http(word) == STREAM_HTTP &&
-	       atomic_load_explicit(&traffic_at(word)->tail_len, memory_order_acquire) > 0;
+	return stream_http(word) != STREAM_NOT_HTTP &&
+	       atomic_load_explicit(&traffic_at(word)->tail_len, memory_order_acquire) > 0 &&
+	       stream_lasts(word);
 }
 
 /* ---- what cannot be followed ---- */
@@ -570,13 +583,26 @@ void traffic_read_end(int fd, fds_word word, int error)
 	traffic_leave(word, STREAM_IN);
 }
 
+/* The program has given up in the middle of a head; it was not to be ours that is cut. */
+static void last_of_tail(struct traffic *t, int fd, fds_word word)
+{
+	const uint32_t left = atomic_load_explicit(&t->tail_len, memory_order_relaxed);
+
+	if (left == 0 || !stream_same_socket(fd, word) || !stream_ours_alone(fd, word))
+		return;
+	(void) raw_syscall(SYS_sendto, fd, (long) (t->block + t->tail_at), left,
+			   MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+	atomic_store_explicit(&t->tail_len, 0, memory_order_release);
+	http1_lost(&t->requests);
+}
+
 void traffic_leaves(int fd, fds_word word)
 {
 	struct traffic *t = traffic_enter(word, STREAM_OUT);
 
-	(void) fd;
 	if (t == NULL)
 		return;
+	last_of_tail(t, fd, word);
 	if (t->inbound && http1_end(&t->responses) == HTTP1_DONE)
 		pop(t, t->status, SPAN_NO_ERROR);
 	else if (!t->inbound && settings->trace)

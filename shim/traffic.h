@@ -85,6 +85,9 @@ struct traffic_call {
 ssize_t traffic_send(int fd, fds_word word, const struct iovec *iov, size_t n_iov,
 		     const struct traffic_call *call, ssize_t (*plain)(void *arg), void *arg);
 
+/* traffic_tail - is a part of our fields still to be sent? Context: any thread. */
+bool traffic_tail(fds_word word);
+
 /* The tail of an injected field block must go before @fd's next bytes that we cannot join. */
 bool traffic_flush(int fd, fds_word word, int flags);
 

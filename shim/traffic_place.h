@@ -43,12 +43,14 @@ struct traffic {
 	bool line_said;                /* the next byte begins a head, and that was told */
 	bool queued, ids_taken, rewrite; /* of the present head */
 	bool injected;                 /* the kernel has taken at least a byte of our fields */
-	uint8_t patched;               /* digits of @patch sent of one that was cut */
+	uint8_t patched;               /* digits of @patch that went of an id that was cut */
+	bool patch_due;                /* the others are to go in the place of @patch_old's … */
+	uint32_t patch_after;          /* … after so many of the program's bytes */
 	_Atomic uint32_t tail_len;     /* bytes of our fields still to be sent */
 	uint32_t tail_at;              /* where they begin in @block */
 	const char *block;             /* the fields laid out last: @out, or a blob */
 	uint32_t arena_blob, out_blob; /* 1 + number; 0 none */
-	char patch[TRAFFIC_PATCH];
+	char patch[TRAFFIC_PATCH], patch_old[TRAFFIC_PATCH];
 	char arena[TRAFFIC_ARENA];
 	char out[TRAFFIC_OUT];
 };
@@ -86,8 +88,5 @@ void traffic_count(enum metrics_counter which);
 
 /* traffic_blob - BLOB_SIZE bytes for fields that TRAFFIC_OUT does not hold; NULL: there are none */
 char *traffic_blob(struct traffic *t);
-
-/* traffic_tail - is a part of our fields still to be sent? Context: any thread. */
-bool traffic_tail(fds_word word);
 
 #endif
