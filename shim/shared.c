@@ -672,6 +672,17 @@ static void look_up(struct roster_entry *e, uint32_t map, uint64_t now, struct f
 	ret->admission.policy.mode = ret->mode;
 }
 
+/*
+ * The breaker has no say in a call that the roster could not be read for, or has no room for. It
+ * is followed all the same: what else we do for it, its trace above all, needs no roster.
+ */
+static void look_away(const struct peer *peer, struct found *ret)
+{
+	ret->admission.policy = config_policy(settings, &peer->who, NULL);
+	ret->admission.configured = ret->admission.policy.mode;
+	ret->wanted = config_wants(settings, &peer->who);
+}
+
 /* The program has gone on to another address: it does not end with the first. */
 static void note_address(const struct admission *a)
 {
@@ -734,10 +745,9 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, stru
 	if (rcu_read(world) == NULL)
 		begin();
 	peer_of(addr, now, &peer);
-	if (!rcu_enter())
-		return SHARED_UNGUARDED;
 
-	struct world *w = rcu_read(world);
+	const bool entered = rcu_enter();
+	struct world *w = entered ? rcu_read(world) : NULL;
 
 	found.slot = NULL;
 	found.wanted = false;
@@ -753,13 +763,17 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, stru
 		if (e != NULL)
 			look_up(e, map, now, &found);
 	}
-	rcu_leave();
+	if (entered)
+		rcu_leave();
 
-	if (w == NULL)
+	/* Once there is a world, there is map 0, for good. */
+	if (rcu_read(world) == NULL)
 		return SHARED_UNGUARDED;
+	if (w == NULL || full)
+		look_away(&peer, &found); /* this one call goes unguarded */
 	if (full)
-		renew(w); /* this one call goes unguarded */
-	else
+		renew(w);
+	else if (w != NULL)
 		rejoin(map, now);
 	found.admission.address = address_hash(&peer.who.address);
 	found.admission.followed = peer.followed;
