@@ -7,12 +7,15 @@ None of this is shimmed: what a test sees is what was on the wire.
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import threading
 from collections import namedtuple
 
-from harness import CLIENTS, PATIENT_S, Skip, check, end, equal, need
+from harness import (CLIENTS, PATIENT_S, Skip, check, children_of, end, equal, free_port, is_root,
+                     listening, need, wait_until)
+from servers import LOW_USER, own_by
 
 PYTHON = '/usr/bin/python3'
 Request = namedtuple('Request', 'target fields body')
@@ -249,3 +252,105 @@ def service(kind, place, **more):
     else:
         argv = [PYTHON, os.path.join(CLIENTS, 'service.py'), kind]
     return Service(place, argv, **more)
+
+
+class Php:
+    """PHP's own server over one script, with workers: `php -S`."""
+
+    def __init__(self, place, script, workers=4, **more):
+        self.place = place
+        self.port = free_port()
+        self.name = f'127.0.0.1:{self.port}'
+        self.url = f'http://{self.name}'
+        env = {**more.pop('env', {}), 'PHP_CLI_SERVER_WORKERS': str(workers)}
+        self.child = place.start([need('php'), '-n', '-S', self.name, script],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env,
+                                 **more)
+        wait_until(lambda: listening(self.port), 'php listening')
+
+    def close(self):
+        workers = children_of(self.child.pid)      # its end is not theirs
+        end(self.child)
+        for pid in workers:
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
+        self.place.children.remove(self.child)
+
+
+class Proxy:
+    """nginx in the foreground with this text in its http block; {dir}, {port} are filled in."""
+
+    def __init__(self, place, text, shim=True, workers=2, **more):
+        self.place = place
+        self.port = free_port()
+        self.name = f'127.0.0.1:{self.port}'
+        self.url = f'http://{self.name}'
+        self.dir = os.path.join(place.path, f'nginx-{self.port}')
+        os.mkdir(self.dir)
+        os.chmod(self.dir, 0o755)
+        own_by(self.dir, LOW_USER)
+        own_by(more.get('DIR', place.state), LOW_USER)
+        user = f'user {LOW_USER};' if is_root() else ''
+        temp = ''.join(f'\t{kind}_temp_path {self.dir}/{kind};\n'
+                       for kind in ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
+        text = text.replace('{port}', str(self.port)).replace('{dir}', self.dir)
+        conf = place.file(f'nginx-{self.port}.conf', f'''
+daemon off;
+{user}
+worker_processes {workers};
+pid {self.dir}/nginx.pid;
+error_log {self.dir}/error.log info;
+events {{ worker_connections 1024; }}
+http {{
+	access_log off;
+{temp}{text}
+}}
+''')
+        self.child = place.start([need('nginx'), '-e', f'{self.dir}/error.log', '-c', conf], shim,
+                                 **more)
+        wait_until(lambda: self.child.poll() is not None or listening(self.port),
+                   'nginx listening')
+        check(self.child.poll() is None, f'nginx ended; see {self.dir}/error.log')
+
+    def log(self):
+        with open(f'{self.dir}/error.log', encoding='utf-8') as f:
+            return f.read()
+
+    def close(self):
+        end(self.child, signal.SIGQUIT)
+        self.place.children.remove(self.child)
+
+
+# ---- spans --------------------------------------------------------------------------------
+
+class Log:
+    """A log of completed spans that a service of any user may write, and where its state is.
+
+    Services of different users cannot share a directory: each has its own, unless told.
+    """
+
+    def __init__(self, place, name, state=None):
+        self.name = name
+        self.path = place.file(f'{name}.log')
+        os.chmod(self.path, 0o666)
+        self.state = state or os.path.join(place.path, f'state-{name}')
+        os.makedirs(self.state, 0o700, exist_ok=True)
+        self.settings = {'LOG': self.path, 'LOG_LEVEL': 'info', 'DIR': self.state}
+
+    def spans(self, kind=None):
+        with open(self.path, encoding='utf-8') as f:
+            lines = [json.loads(line) for line in f if '"span_completed"' in line]
+        return [line for line in lines if kind in (None, line['kind'])]
+
+    def wait(self, count, seconds=PATIENT_S):
+        """All spans, once there are as many: a service ends its span after it has answered."""
+        def enough():
+            with open(self.path, 'rb') as f:
+                return f.read().count(b'"span_completed"') >= count
+        try:
+            wait_until(enough, f'{count} spans of {self.name}', seconds)
+        except AssertionError:
+            pass        # the caller sees which are missing
+        return self.spans()
