@@ -519,6 +519,8 @@ void stream_sent(int fd, fds_word word, ssize_t rc, int error)
 		return;
 	}
 
+	if (s->inbound) /* nothing is judged by it */
+		return;
 	atomic_fetch_add_explicit(&s->bytes_sent, (uint64_t) rc, memory_order_relaxed);
 	if (!open_ended(atomic_load_explicit(&s->word, memory_order_relaxed)))
 		return;
@@ -538,7 +540,9 @@ void stream_received(int fd, fds_word word, ssize_t rc, int error, size_t wanted
 	struct stream *s = stream_of(word);
 
 	if (rc > 0) {
-		atomic_fetch_add_explicit(&s->bytes_read, (uint64_t) rc, memory_order_relaxed);
+		if (!s->inbound)
+			atomic_fetch_add_explicit(&s->bytes_read, (uint64_t) rc,
+						  memory_order_relaxed);
 		if (!watched(s)) /* else the answer's head will tell */
 			settle_by_io(fd, word, BREAKER_SUCCESS, 0);
 		return;

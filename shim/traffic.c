@@ -232,7 +232,9 @@ struct traffic *traffic_enter(fds_word word, enum stream_lane lane)
 		stream_lane_give(word, lane);
 		return NULL;
 	}
-	if (atomic_exchange_explicit(&t->lost[traffic_lane(lane)], false, memory_order_relaxed)) {
+	/* The lane is ours: nobody else takes the mark away between the look and the exchange. */
+	if (atomic_load_explicit(&t->lost[traffic_lane(lane)], memory_order_relaxed) &&
+	    atomic_exchange_explicit(&t->lost[traffic_lane(lane)], false, memory_order_relaxed)) {
 		traffic_count(METRICS_OPAQUE_RACE);
 		http1_lost(machine(t, lane));
 	}
