@@ -60,35 +60,47 @@ static uint64_t seed(void)
 		       : seen;
 }
 
+/* The first of @n numbers that nobody else is given. */
+static uint64_t draw(uint64_t n)
+{
+	return atomic_fetch_add_explicit(&life->drawn, n, memory_order_relaxed) + 1;
+}
+
+static uint64_t nth(uint64_t base, uint64_t n)
+{
+	return mix(base + n * UINT64_C(0x9e3779b97f4a7c15));
+}
+
 uint64_t request_random(void)
 {
 	const uint64_t base = seed();
-	const uint64_t n = atomic_fetch_add_explicit(&life->drawn, 1, memory_order_relaxed);
 
-	return mix(base + (n + 1) * UINT64_C(0x9e3779b97f4a7c15));
+	return nth(base, draw(1));
 }
 
-static void draw(uint8_t *to, size_t n)
+/* Never 0, which an id must not be. */
+static void put_id(uint8_t *to, uint64_t base, uint64_t n)
 {
-	for (; n >= 8; to += 8, n -= 8) {
-		uint64_t bits;
+	uint64_t bits = nth(base, n);
 
-		do {
-			bits = request_random();
-		} while (bits == 0);
-		memcpy(to, &bits, 8);
-	}
+	while (bits == 0)
+		bits = request_random();
+	memcpy(to, &bits, sizeof(bits));
 }
 
 void request_ids(struct context *ret, const struct context *parent)
 {
+	const uint64_t base = seed();
+	const uint64_t first = draw(3);
+
 	if (parent != NULL && context_some(parent)) {
 		*ret = *parent;
 	} else {
 		*ret = (struct context) { .flags = CONTEXT_RANDOM };
-		draw(ret->trace_id, sizeof(ret->trace_id));
+		put_id(ret->trace_id, base, first);
+		put_id(ret->trace_id + 8, base, first + 1);
 	}
-	draw(ret->span_id, sizeof(ret->span_id));
+	put_id(ret->span_id, base, first + 2);
 }
 
 /* ---- places ---- */
@@ -523,6 +535,8 @@ static void move(struct request *r, uint32_t (*next)(uint32_t state, int arg), i
 	/* Relaxed: a number that is compared, it orders nothing. */
 	do {
 		to = next(seen, arg);
+		if (to == seen)
+			return;
 	} while (!atomic_compare_exchange_weak_explicit(&r->state, &seen, to,
 							memory_order_relaxed,
 							memory_order_relaxed));
