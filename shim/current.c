@@ -99,8 +99,20 @@ static bool others_idle(const struct request *r)
 	return request_idle_count() > request_is_idle(r);
 }
 
+/*
+ * A thread that was created for a request may be a worker that is kept for all: once another
+ * has begun, whose job it does cannot be told.
+ */
+static bool inherited_in_doubt(const struct request *r)
+{
+	return guard.inherited && r->reader != &guard && !begun_here(r) &&
+	       guard.begun != request_begun();
+}
+
 static bool believed(const struct request *r)
 {
+	if (inherited_in_doubt(r))
+		return false;
 	/* A span of the thread's own is one from its beginning to the next tick. */
 	if (!guard.loops || begun_here(r))
 		return true;
@@ -134,6 +146,20 @@ struct request_token current_owner(void)
 	const struct request *r = request_at(guard.current);
 
 	return r != NULL && believed(r) ? guard.current : (struct request_token) { 0 };
+}
+
+bool current_leaves(struct current_heritage *ret)
+{
+	ret->begun = request_begun();
+	ret->current = current_owner();
+	return ret->current.place != 0 && request_work_count() <= 1;
+}
+
+void current_inherit(const struct current_heritage *h)
+{
+	guard.inherited = true;
+	guard.begun = h->begun;
+	guard.current = h->current;
 }
 
 const struct context *current_environment(void)

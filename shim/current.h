@@ -52,6 +52,20 @@ void current_turn_back(struct request_token owner);
 struct request_token current_first_owner(struct request_token made_for, const void *maker);
 
 /*
+ * current_leaves - what a thread that is created now begins with; false: nothing
+ * current_inherit - this is that thread
+ * It is believed while it is all that the process works on: a pool's worker, created for one
+ * request, may be handed another one's job at any time. So threads of a process that serves
+ * one request at a time inherit, and those of one that serves many begin traces of their own.
+ */
+struct current_heritage {
+	struct request_token current;
+	uint32_t begun;
+};
+bool current_leaves(struct current_heritage *ret);
+void current_inherit(const struct current_heritage *h);
+
+/*
  * current_environment - the context that the process was started with, or NULL: parent of
  * calls without an owner, as long as the process serves nobody itself
  */

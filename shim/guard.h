@@ -20,9 +20,11 @@ struct guard {
 	struct names_latest latest; /* the thread's latest lookup (resolve.c) */
 	struct request_token current; /* what the thread works on (current.h) */
 	struct request_token own;   /* the innermost span that it has begun by itself (own.c) */
+	uint32_t begun;             /* request_begun() when it was created, if it inherited */
 	uint32_t unplaced;          /* and how many inside of that there was no place for */
 	uint32_t tid, tid_of;       /* the thread's id, and the pid that it is of */
 	uint32_t unanswered;        /* requests that it has read and not answered yet */
+	bool inherited;             /* it began with what its creator worked on (thread.c) */
 	bool loops;                 /* it has come to a tick of an event loop */
 	bool aside;                 /* a library's hook speaks for its sockets (curl.c) */
 };

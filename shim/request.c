@@ -28,6 +28,9 @@
 static _Atomic(char *) chunks[CHUNKS];
 static struct pool pool = POOL(chunks, struct request, CHUNK_BITS);
 
+/* Copied by fork, as what threads remember of it is. Relaxed: a number that is compared. */
+static _Atomic uint32_t begun;
+
 static struct request *at(uint32_t place)
 {
 	return pool_at(&pool, place - 1);
@@ -175,12 +178,18 @@ void request_serves(struct request *r)
 	request_stage_set(r, REQUEST_READING);
 	atomic_store_explicit(&life->serves, 1, memory_order_relaxed);
 	(void) atomic_fetch_add_explicit(&life->served_requests, 1, memory_order_relaxed);
+	(void) atomic_fetch_add_explicit(&begun, 1, memory_order_relaxed);
 }
 
 void request_owned(struct request *r)
 {
 	r->outer = !guard.loops;
+	r->top = request_at(r->owner) == NULL;
 	r->below = guard.own;
+	if (r->top) {
+		(void) atomic_fetch_add_explicit(&life->tops, 1, memory_order_relaxed);
+		(void) atomic_fetch_add_explicit(&begun, 1, memory_order_relaxed);
+	}
 	(void) atomic_fetch_add_explicit(&life->own_spans, 1, memory_order_relaxed);
 	/* Release: request_abandon() of another thread looks at spans that are laid out. */
 	atomic_store_explicit(&r->beginner, &guard, memory_order_release);
@@ -199,8 +208,11 @@ static bool owned(const struct request *r)
 /* A served request, or an own span, leaves the counts that it stood in. */
 static void leave_counts(struct request *r)
 {
-	if (owned(r) && r->pid == life_pid())
+	if (owned(r) && r->pid == life_pid()) {
 		(void) atomic_fetch_sub_explicit(&life->own_spans, 1, memory_order_relaxed);
+		if (r->top)
+			(void) atomic_fetch_sub_explicit(&life->tops, 1, memory_order_relaxed);
+	}
 	if (r->reader == NULL || r->pid != life_pid())
 		return;
 	if (r->reader == &guard && guard.unanswered > 0)
@@ -588,4 +600,14 @@ uint32_t request_idle_count(void)
 uint32_t request_served_count(void)
 {
 	return atomic_load_explicit(&life->served_requests, memory_order_relaxed);
+}
+
+uint32_t request_work_count(void)
+{
+	return request_served_count() + atomic_load_explicit(&life->tops, memory_order_relaxed);
+}
+
+uint32_t request_begun(void)
+{
+	return atomic_load_explicit(&begun, memory_order_relaxed);
 }

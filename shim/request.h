@@ -62,6 +62,7 @@ struct request {
 	/* Of an own span: the guard of the thread that began it, and the one it stands in. */
 	_Atomic(const void *) beginner;
 	struct request_token below;
+	bool top;                    /* it was made for nothing that we know */
 	bool outer;                  /* begun before the thread came to an event loop */
 	enum http1_method method;
 	struct event span;
@@ -111,6 +112,14 @@ void request_abandon(bool (*left)(const struct request *r));
 
 /* request_own_count - own spans of this process that are open */
 uint32_t request_own_count(void);
+
+/*
+ * request_work_count - requests that this process serves just now, and spans that it began
+ *                      for none of them: what a thread may be working on
+ * request_begun - how many of either have begun so far; wraps
+ */
+uint32_t request_work_count(void);
+uint32_t request_begun(void);
 
 /* request_owned - it is an own span, begun by this thread just now */
 void request_owned(struct request *r);

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1444,6 +1445,30 @@ static void carries_context(const struct hook *h)
 
 static const struct kind starting = {.own = {carries_context}};
 
+static void *asks_where_it_is(void *out)
+{
+	(void)own_names().traceparent(out);
+	return out;
+}
+
+/* Creates a thread that works on what its creator does; test_threads.c has the stories. */
+static void hands_down(const struct hook *h)
+{
+	char here[56], there[56];
+	pthread_t thread;
+	void *back;
+
+	own_names().begin(h->name);
+	assert_int_equal(own_names().traceparent(here), 1);
+	assert_int_equal(pthread_create(&thread, NULL, asks_where_it_is, there), 0);
+	assert_int_equal(pthread_join(thread, &back), 0);
+	assert_ptr_equal(back, there);
+	own_names().end();
+	assert_string_equal(there, here);
+}
+
+static const struct kind creating = {.own = {hands_down}};
+
 /* ---- the table ---- */
 
 static const struct hook hooks[] = {
@@ -1574,6 +1599,7 @@ static const struct hook hooks[] = {
 	{"posix_spawnp", .kind = &starting},
 	{"syscall", "SYS_execve", .kind = &starting},
 	{"syscall", "SYS_execveat", .kind = &starting},
+	{"pthread_create", .kind = &creating},
 	{"agentshim_version", .kind = &telling},
 	{"agentshim_traceparent", .kind = &spanning},
 	{"agentshim_span_begin", .kind = &spanning},

@@ -65,6 +65,9 @@ address that failed while its name has another to try next.
 - Of a name with several addresses only the last one's failure to connect counts, since a program
   tries them in turn; one that never does is noticed after eight such failures in one process.
 - A protocol that keeps connections is judged once each, by the first answer.
+- A thread created for a request inherits it only while that is all the process works on: of several, nobody can
+  tell whose job a pool's worker was handed, so there calls from other threads begin traces of their own. Threads
+  of C11 (`thrd_create`) libc creates past every hook.
 - What libc starts by itself, for `system(3)`, `popen(3)` and `wordexp(3)`, it starts past every hook: such
   children get the program's environment as it is, and no `TRACEPARENT` of the request at hand. Programs
   that fork and exec by themselves, as Python, Perl, Ruby, PHP's `proc_open` and shells do, and Java, are
