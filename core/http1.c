@@ -1040,6 +1040,13 @@ void http1_lost(struct http1 *p)
 		become_opaque(p, HTTP1_UNSEEN);
 }
 
+uint64_t http1_unread(const struct http1 *p)
+{
+	if (p->state == LENGTH || p->state == CHUNK)
+		return p->to_read;
+	return p->state == UNTIL_CLOSE || p->state == OPAQUE ? UINT64_MAX : 0;
+}
+
 bool http1_between(const struct http1 *p)
 {
 	return p->state <= LINE_SAID;

@@ -198,6 +198,12 @@ void http1_move(struct http1 *p, char *arena, size_t size);
  * in this head. */
 void http1_cut(struct http1 *p);
 
+/*
+ * http1_unread - of how many of the next bytes only the number will matter: of a body, or
+ * when nothing is followed any more; what cannot be told yet is not counted
+ */
+uint64_t http1_unread(const struct http1 *p);
+
 /* Between two messages: nothing of the next one was taken. */
 bool http1_between(const struct http1 *p);
 

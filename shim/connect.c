@@ -10,7 +10,7 @@
 #include "shim/connect.h"
 #include "shim/guard.h"
 #include "shim/life.h"
-#include "shim/raw.h"
+#include "shim/readable.h"
 #include "shim/real.h"
 #include "shim/shared.h"
 #include "shim/stream.h"
@@ -20,24 +20,10 @@
 #define IPPROTO_MPTCP 262
 #endif
 
-/*
- * Where the kernel answers EFAULT we must not die of it: rt_sigprocmask(2) reads eight bytes
- * before it finds its first argument absurd. Costs a tenth of a microsecond.
- */
-static bool readable(const void *at)
-{
-	return raw_syscall(SYS_rt_sigprocmask, -1, (long) at, 0, 8, 0, 0) != -EFAULT;
-}
-
 /* Long enough to have a family and a port, no longer than the kernel takes, all of it there. */
 static bool legible(const struct sockaddr *addr, socklen_t len)
 {
-	const uintptr_t begin = (uintptr_t) addr, end = begin + len - 1;
-
-	if (addr == NULL || len < 8 || len > (socklen_t) sizeof(struct sockaddr_storage))
-		return false;
-	/* Memory comes and goes by pages, of 4 KiB at least. */
-	return readable(addr) && (begin >> 12 == end >> 12 || readable((const char *) addr + len - 8));
+	return len >= 8 && len <= (socklen_t) sizeof(struct sockaddr_storage) && readable(addr, len);
 }
 
 /* Does connecting @fd to @addr reach for another program over TCP? */

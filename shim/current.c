@@ -218,6 +218,12 @@ bool current_for_children(struct context *ret, char ret_state[CURRENT_STATE_MAX 
 	return true;
 }
 
+bool current_would_learn(void)
+{
+	return guard.current.place != 0 || !guard.loops ||
+	       !atomic_load_explicit(&event_loop, memory_order_relaxed);
+}
+
 void current_event_loop(void)
 {
 	if (!atomic_load_explicit(&event_loop, memory_order_relaxed))

@@ -94,6 +94,9 @@ bool current_is_helper(const char *path);
  */
 void current_tick(bool learns);
 
+/* current_would_learn - would a tick change anything? False: there is no need to look for one. */
+bool current_would_learn(void);
+
 /* current_event_loop - accepted connections are watched together: it is an event loop. */
 void current_event_loop(void);
 

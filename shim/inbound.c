@@ -30,6 +30,7 @@
 static _Atomic uint64_t words[WORDS]; /* accepted */
 static _Atomic uint64_t listeners[WORDS];
 static _Atomic uint32_t top; /* words from here on were never touched */
+static _Atomic bool any; /* a listener was seen; whoever accepts has one */
 
 static bool is_set(const _Atomic uint64_t *bits, int fd)
 {
@@ -84,6 +85,13 @@ void inbound_listens(int fd)
 {
 	if (!is_set(listeners, fd))
 		set(listeners, fd);
+	if (!inbound_any())
+		atomic_store_explicit(&any, true, memory_order_relaxed);
+}
+
+bool inbound_any(void)
+{
+	return atomic_load_explicit(&any, memory_order_relaxed);
 }
 
 bool inbound_is_listener(int fd)

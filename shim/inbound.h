@@ -23,6 +23,9 @@ void inbound_ends(int fd);
 void inbound_listens(int fd);
 bool inbound_is_listener(int fd);
 
+/* inbound_any - has this process ever accepted a connection, or waited for one? One load. */
+bool inbound_any(void);
+
 /*
  * inbound_hung_up - has the other side of an accepted, still open connection gone?
  * Looks at a limited number of them, so false may also mean: not seen.

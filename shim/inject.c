@@ -22,7 +22,7 @@
 #include "shim/current.h"
 #include "shim/guard.h"
 #include "shim/life.h"
-#include "shim/raw.h"
+#include "shim/readable.h"
 #include "shim/real.h"
 #include "shim/shared.h"
 #include "shim/traffic.h"
@@ -89,6 +89,19 @@ static const char *byte_at(const struct cursor *c)
 static bool at_end(const struct cursor *c)
 {
 	return c->index == c->n_iov;
+}
+
+/* How many of the @n bytes the machine may be fed; 0: not even the next is there to be read. */
+static size_t legible(const struct http1 *p, const char *bytes, size_t n)
+{
+	const uint64_t unread = http1_unread(p);
+	const size_t page = readable_rest(bytes);
+
+	if (unread > 0)
+		return unread < n ? (size_t) unread : n;
+	if (!readable(bytes, 1))
+		return 0;
+	return page < n ? page : n;
 }
 
 /* ---- a head begins ---- */
@@ -425,9 +438,14 @@ static void cut_piece(struct traffic *t, int fd, fds_word word, const struct cur
 	t->line_said = false;
 	while (on && !at_end(&c)) {
 		const char *bytes = byte_at(&c);
+		const size_t n = legible(&t->requests, bytes, left_in(&c));
 		size_t used;
-		const enum http1_stop stop = http1_feed(&t->requests, &settings->forward, bytes,
-							left_in(&c), &used);
+
+		if (n == 0)
+			http1_lost(&t->requests); /* the kernel's to answer */
+
+		const enum http1_stop stop =
+			http1_feed(&t->requests, &settings->forward, bytes, n, &used);
 
 		step(&c, used);
 		p->len += used;
@@ -819,17 +837,19 @@ static ssize_t send_pieces(struct sending *s, struct cursor *c, ssize_t (*plain)
 	return -1;
 }
 
-/* A call that the kernel refuses or cuts: it is not worth a look, nor are the bytes there. */
-static bool vast(const struct iovec *iov, size_t n_iov)
+/* Else the kernel refuses or cuts the call: it is not worth a look, nor are the bytes there. */
+static bool acceptable(const struct iovec *iov, size_t n_iov, const struct traffic_call *call)
 {
 	size_t total = 0;
 
+	if (call->vector && !readable(iov, n_iov * sizeof(*iov)))
+		return false;
 	for (size_t i = 0; i < n_iov; i++) {
 		if (iov[i].iov_len > CALL_MAX - total)
-			return true;
+			return false;
 		total += iov[i].iov_len;
 	}
-	return false;
+	return true;
 }
 
 /* With the lane held. */
@@ -850,13 +870,16 @@ static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const stru
 		errno = s.error;
 		return -1;
 	}
-	if (vast(iov, n_iov))
+
+	const bool good = acceptable(iov, n_iov, call);
+
+	if (!good)
 		http1_lost(&t->requests);
 	else
 		step(&c, 0);
 	if (at_end(&c))
 		return plain(arg);
-	if (vast(iov, n_iov) || stream_http(word) != STREAM_HTTP)
+	if (!good || stream_http(word) != STREAM_HTTP)
 		return sent_plain(fd, word, t, NULL, plain, arg);
 	return send_pieces(&s, &c, plain, arg);
 }

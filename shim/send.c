@@ -13,6 +13,7 @@
 
 #include "shim/connect.h"
 #include "shim/follow.h"
+#include "shim/readable.h"
 #include "shim/real.h"
 
 /* A client that speaks HTTP: its bytes are looked at before they go. */
@@ -95,7 +96,7 @@ static ssize_t plain_writev(void *arg)
 static FOLLOWED ssize_t writev_followed(int fd, const struct iovec *iov, int n, fds_word word)
 {
 	struct plain p = { .fd = fd, .buf = iov, .n = n };
-	const struct traffic_call call = { 0 };
+	const struct traffic_call call = { .vector = true };
 
 	if (n > 0 && n <= IOV_MAX && client(word))
 		return traffic_send(fd, word, iov, (size_t) n, &call, plain_writev, &p);
@@ -253,15 +254,16 @@ static ssize_t plain_sendmsg(void *arg)
 static FOLLOWED ssize_t sendmsg_followed(int fd, const struct msghdr *msg, int flags, fds_word word)
 {
 	struct plain p = { .fd = fd, .msg = msg, .flags = flags };
-	const struct traffic_call call = { .flags = flags, .msg = msg };
+	const struct traffic_call call = { .flags = flags, .msg = msg, .vector = true };
 	fds_word follow = 0;
 
-	if ((flags & MSG_FASTOPEN) != 0 && msg != NULL &&
+	if ((flags & MSG_FASTOPEN) != 0 && life_acts() && readable(msg, sizeof(*msg)) &&
 	    fast_open_refused(fd, msg->msg_name, msg->msg_namelen, &follow))
 		return -1;
 	if (follow != 0 || (flags & MSG_OOB) != 0)
 		lost(follow != 0 ? follow : word);
-	else if (word != 0 && msg != NULL && msg->msg_iovlen <= IOV_MAX && client(word))
+	else if (word != 0 && client(word) && readable(msg, sizeof(*msg)) &&
+		 msg->msg_iovlen <= IOV_MAX)
 		return traffic_send(fd, word, msg->msg_iov, msg->msg_iovlen, &call, plain_sendmsg,
 				    &p);
 
@@ -306,8 +308,12 @@ static FOLLOWED int sendmmsg_followed(int fd, struct mmsghdr *msgs, unsigned n, 
 	if (n > IOV_MAX)
 		n = IOV_MAX;
 	for (unsigned i = 0; i < n; i++) {
-		const ssize_t rc = sendmsg_followed(fd, &msgs[i].msg_hdr, flags, word);
+		ssize_t rc = -1;
 
+		if (readable(&msgs[i], sizeof(msgs[i])))
+			rc = sendmsg_followed(fd, &msgs[i].msg_hdr, flags, word);
+		else
+			errno = EFAULT;
 		if (rc < 0 && i > 0)
 			errno = before;
 		if (rc < 0)
@@ -326,12 +332,13 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 
 	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1))
 		return real.sendmmsg(fd, msgs, n, flags);
-	if ((flags & MSG_FASTOPEN) != 0 && msgs != NULL && n > 0) {
+	if ((flags & MSG_FASTOPEN) != 0 && n > 0 && life_acts() && readable(msgs, sizeof(*msgs))) {
 		if (fast_open_refused(fd, msgs->msg_hdr.msg_name, msgs->msg_hdr.msg_namelen,
 				      &follow))
 			return -1;
 		lost(follow != 0 ? follow : word);
-	} else if (word != 0 && (stream_http(word) == STREAM_HTTP || traffic_tail(word))) {
+	} else if (word != 0 && life_acts() &&
+		   (stream_http(word) == STREAM_HTTP || traffic_tail(word))) {
 		return sendmmsg_followed(fd, msgs, n, flags, word);
 	}
 

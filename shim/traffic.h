@@ -70,7 +70,7 @@ void traffic_read_end(int fd, fds_word word, int error);
 /* How a client's bytes are handed to libc when ours go with them. */
 struct traffic_call {
 	int flags;                   /* of send(2); MSG_NOSIGNAL only if the program said so */
-	bool is_write;               /* write(2) or writev(2): no flags */
+	bool vector;                 /* the vector is the program's own: it may lie anywhere */
 	const struct msghdr *msg;    /* of sendmsg(2), for address and control; NULL */
 };
 

@@ -14,6 +14,7 @@
 #include "shim/fds.h"
 #include "shim/inbound.h"
 #include "shim/life.h"
+#include "shim/readable.h"
 #include "shim/real.h"
 #include "shim/stream.h"
 
@@ -23,6 +24,12 @@
 static bool watches(void)
 {
 	return armed && settings->trace;
+}
+
+/* Can a look at a set, which costs by its size, tell anything that is not known? */
+static bool would_learn(void)
+{
+	return watches() && life_acts() && inbound_any() && current_would_learn();
 }
 
 static bool accepted(int fd)
@@ -57,12 +64,14 @@ void wait_on_poll(struct pollfd *fds, nfds_t n)
 {
 	struct set s = { 0 };
 
-	if (!watches())
+	if (!would_learn())
 		return;
 	if (n > LOOKS_MAX) {
 		current_tick(true);
 		return;
 	}
+	if (!readable(fds, n * sizeof(*fds)))
+		return;
 	for (nfds_t i = 0; i < n; i++)
 		look_at(&s, fds[i].fd);
 	tick_for(&s);
@@ -72,9 +81,12 @@ void wait_on_select(int n, const fd_set *in)
 {
 	struct set s = { 0 };
 
-	if (!watches() || in == NULL)
+	if (n > FD_SETSIZE)
+		n = FD_SETSIZE;
+	/* The kernel reads whole words of a set, however few of its bits are meant. */
+	if (in == NULL || n <= 0 || !would_learn() || !readable(in, ((size_t) n + 63) / 64 * 8))
 		return;
-	for (int fd = 0; fd < n && fd < FD_SETSIZE; fd++)
+	for (int fd = 0; fd < n; fd++)
 		if (FD_ISSET(fd, in))
 			look_at(&s, fd);
 	tick_for(&s);
