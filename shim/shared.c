@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/home.h"
 #include "core/rcu.h"
 #include "core/ring.h"
 #include "core/roster.h"
@@ -84,27 +85,13 @@ static uint64_t inode(const char *path)
 
 static void read_boot_id(uint8_t id[16])
 {
-	char text[36];
-	size_t n = 0;
+	char text[HOME_BOOT_ID_SIZE];
 	const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	const ssize_t n = fd >= 0 ? real.read(fd, text, sizeof(text)) : 0;
 
-	memset(id, 0, 16);
-	if (fd < 0)
-		return;
-	if (real.read(fd, text, sizeof(text)) == (ssize_t) sizeof(text)) {
-		for (size_t i = 0; i < sizeof(text) && n < 32; i++) {
-			const char c = text[i];
-			const int digit = c >= '0' && c <= '9'	 ? c - '0'
-					  : c >= 'a' && c <= 'f' ? c - 'a' + 10
-								 : -1;
-
-			if (digit < 0)
-				continue;
-			id[n / 2] = (uint8_t) (id[n / 2] << 4 | digit);
-			n++;
-		}
-	}
-	(void) real.close(fd);
+	home_boot_id(text, n > 0 ? (size_t) n : 0, id);
+	if (fd >= 0)
+		(void) real.close(fd);
 }
 
 /* Too large for a host's stack; guarded by life->building. */
@@ -147,64 +134,34 @@ static void name_dir(void)
 {
 	struct text t = text_in(scratch.dir, sizeof(scratch.dir));
 
-	if (settings->dir[0] != '\0') {
-		text_add(&t, settings->dir);
-		return;
-	}
-	text_add(&t, "/dev/shm/agentshim-");
-	text_add_u64(&t, geteuid());
+	home_dir(settings->dir, geteuid(), &t);
 }
 
 static void name_file(enum segment_kind kind)
 {
-	static const char *const ends[] = {
-		[SEGMENT_STATE] = STATE_FILE("state"),
-		[SEGMENT_RING] = STATE_FILE("ring"),
-		[SEGMENT_SPANS] = STATE_FILE("spans"),
-	};
 	struct text t = text_in(scratch.file, sizeof(scratch.file));
 
-	text_add(&t, service.file);
-	text_add(&t, ends[kind]);
+	home_file(&service, kind, &t);
 }
 
-static void init_state(void *body, void *arg)
-{
-	(void) body; /* zeros are an empty table */
-	(void) arg;
-}
+/* As all files of a map have it; guarded by life->building. */
+static struct home home;
 
-static void init_ring(void *body, void *arg)
+static void describe_home(void)
 {
-	ring_init(body, *(const uint32_t *) arg);
+	home = (struct home) {
+		.service = &service,
+		.creator = scratch.exe,
+		.timens = timens,
+		.span_records = settings->span_records,
+		.close_fd = real.close,
+	};
+	read_boot_id(home.boot_id);
 }
 
 static struct segment_spec spec_of(enum segment_kind kind, int dirfd)
 {
-	static const uint32_t events = RING_EVENTS;
-	const uint32_t *const records = kind == SEGMENT_SPANS ? &settings->span_records : &events;
-	struct segment_spec spec = {
-		.dirfd = dirfd,
-		.name = scratch.file,
-		.kind = kind,
-		.layout = STATE_LAYOUT,
-		.body_size = kind == SEGMENT_STATE ? sizeof(struct state)
-						   : ring_file_size(*records),
-		.service = service.name,
-		.creator = scratch.exe,
-		.timens = timens,
-		.now_wall_ns = clock_wall(),
-		.init = kind == SEGMENT_STATE ? init_state : init_ring,
-		.arg = (void *) records,
-		.close_fd = real.close,
-	};
-
-	if (kind == SEGMENT_SPANS) { /* whoever made the file chose */
-		spec.body_min = ring_file_size(RING_RECORDS_MIN);
-		spec.body_max = ring_file_size(RING_RECORDS_MAX);
-	}
-	read_boot_id(spec.boot_id);
-	return spec;
+	return home_spec(&home, kind, dirfd, scratch.file, clock_wall());
 }
 
 static void note_path(struct map *m)
@@ -275,6 +232,7 @@ static bool map_files(bool may_fail)
 	memset(scratch.reasons, 0, sizeof(scratch.reasons));
 	m->files = (struct report_files) { .ids = NULL };
 	name_dir();
+	describe_home();
 
 	const int dirfd = segment_dir(scratch.dir, geteuid(), real.close,
 				      scratch.reasons[SEGMENT_STATE]);

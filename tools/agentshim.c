@@ -73,6 +73,14 @@ static const struct verb verbs[] = {
 	  "that a preload cannot reach: static, setuid, setgid, with file capabilities, for\n"
 	  "another machine, for musl. Settings that are not understood are named first.\n"
 	  "Exit status: COMMAND's; 2 refused, 126 not executable, 127 not found.\n" },
+	{ "span", span_main, "run a command within a span of its own",
+	  "usage: agentshim span NAME [--] COMMAND [ARGUMENT...]\n"
+	  "\n"
+	  "Starts COMMAND with TRACEPARENT of a new span, which is a child of the one that\n"
+	  "TRACEPARENT names already, waits for it, and records the span: an exit status other\n"
+	  "than 0, or a signal, is its error. Signals that it is sent go to COMMAND.\n"
+	  "With AGENTSHIM_TRACE=off it just becomes COMMAND.\n"
+	  "Exit status: COMMAND's, or its signal; 2 usage, 126 not executable, 127 not found.\n" },
 	{ "off", mode_main, "let a running service's calls pass unguarded", mode_help },
 	{ "on", mode_main, "take back off or observe", mode_help },
 	{ "observe", mode_main, "let breakers decide and report, but refuse nothing", mode_help },

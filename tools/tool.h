@@ -25,6 +25,7 @@ struct verb {
 
 int status_main(int argc, char **argv);
 int run_main(int argc, char **argv);
+int span_main(int argc, char **argv);
 int mode_main(int argc, char **argv);
 int tail_main(int argc, char **argv);
 int trace_main(int argc, char **argv);

@@ -47,7 +47,8 @@ class Place:
 
     def env(self, **more):
         env = {k: v for k, v in os.environ.items()
-               if not k.startswith('AGENTSHIM_') and k not in ('LD_PRELOAD', 'NO_COLOR')}
+               if not k.startswith(('AGENTSHIM_', 'OTEL_', 'TRACE'))
+               and k not in ('LD_PRELOAD', 'NO_COLOR')}
         env['AGENTSHIM_DIR'] = self.state
         env['ASAN_OPTIONS'] = 'verify_asan_link_order=0:detect_leaks=0'
         env.update(more)
@@ -1152,6 +1153,125 @@ def run_refuses_a_shim_that_cannot_be_named(p):
         assert done.returncode == 2 and b'libagentshim.so is neither' in done.stderr, done
 
 
+# ---- span ----
+
+CALLER = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+SHOW = 'echo "$TRACEPARENT" "${TRACESTATE-unset}"'
+
+
+def spans(p):
+    return json.loads(p.ok('trace', '--last', '--json').stdout)['spans']
+
+
+def span_is_its_commands_parent(p):
+    done = p.ok('span', 'nightly', '--', 'sh', '-c', SHOW, env=p.env(TRACESTATE='a=1'))
+    parent, state = done.stdout.decode().split()
+    assert re.fullmatch('00-[0-9a-f]{32}-[0-9a-f]{16}-03', parent), parent
+    assert state == 'unset', state  # it was of no trace
+    span, = spans(p)
+    assert (span['trace_id'], span['span_id']) == tuple(parent.split('-')[1:3]), span
+    assert 'parent_span_id' not in span
+    assert (span['operation'], span['kind'], span['status']) == ('nightly', 'internal', 'unset')
+    assert (span['process.exit.code'], span['process.command']) == ('0', 'sh')
+    assert span['service'] == 'agentshim'
+
+
+def span_is_a_child_of_its_environment(p):
+    env = p.env(TRACEPARENT=CALLER, TRACESTATE='a=1', AGENTSHIM_SERVICE='jobs')
+    done = p.ok('span', 'outer', TOOL, 'span', 'inner', 'sh', '-c', SHOW, env=env)
+    parent, state = done.stdout.decode().split()
+    inner, outer = sorted(spans(p), key=lambda span: span['operation'])
+    assert outer['parent_span_id'] == CALLER.split('-')[2]
+    assert inner['parent_span_id'] == outer['span_id']
+    assert parent == f'00-{CALLER.split("-")[1]}-{inner["span_id"]}-01'
+    assert state == 'a=1'
+    assert {inner['service'], outer['service']} == {'jobs'}
+
+
+def span_asks_the_sampler(p):
+    unsampled = CALLER[:-2] + '00'
+    for settings, flags in (({'OTEL_TRACES_SAMPLER': 'always_off'}, '02'),
+                            ({'OTEL_TRACES_SAMPLER': 'always_off', 'TRACEPARENT': CALLER}, '00'),
+                            ({'TRACEPARENT': unsampled}, '00'),
+                            ({'OTEL_TRACES_SAMPLER': 'always_on', 'TRACEPARENT': unsampled}, '01')):
+        done = p.ok('span', 'x', 'sh', '-c', SHOW, env=p.env(**settings))
+        assert done.stdout.decode().split()[0].endswith('-' + flags), (settings, done)
+    assert len(spans(p)) == 1
+
+
+def span_ends_as_the_command_does(p):
+    for command, status in (('exit 3', 3), ('exit 255', 255), ('kill -TERM $$', -signal.SIGTERM),
+                            ('kill -SEGV $$', -signal.SIGSEGV)):
+        done = p.tool('span', 'x', '--', 'sh', '-c', command)
+        assert done.returncode == status, (command, done)
+        assert (done.stdout, done.stderr) == (b'', b'')
+        span, = spans(p)
+        assert span['status'] == 'error' and span['error.type'] == '_OTHER', span
+        if status > 0:
+            assert span['process.exit.code'] == str(status)
+        else:
+            assert span['process.exit.signal'] == signal.Signals(-status).name
+    for command, status in ((['/etc/passwd'], 126), (['no-such-command'], 127)):
+        done = p.tool('span', 'x', *command)
+        assert done.returncode == status and done.stderr.count(b'\n') == 1, done
+
+
+def started_span(p, script):
+    """A running one, once its command says so."""
+    child = subprocess.Popen([TOOL, 'span', 'x', '--', 'sh', '-c', script], env=p.env(),
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b'ready\n'
+    return child
+
+
+def span_passes_signals_on(p):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        name = number.name[3:]
+        child = started_span(p, f'trap "echo got; exit 5" {name}; echo ready; '
+                                   'while :; do sleep 0.01; done')
+        child.send_signal(number)
+        assert child.stdout.read() == b'got\n'
+        assert child.wait(PATIENT_S) == 5, number
+        child.stdout.close()
+
+
+def span_takes_the_command_along_when_it_is_killed(p):
+    child = started_span(p, 'echo ready; exec sleep 1000')
+    child.kill()
+    assert child.stdout.read() == b''  # the command's end of the pipe is closed, too
+    child.wait(PATIENT_S)
+    child.stdout.close()
+
+
+def span_leaves_ignored_signals_ignored(p):
+    done = subprocess.run(['sh', '-c', 'trap "" HUP; exec "$0" span x sh -c "kill -HUP \\$\\$; '
+                           'echo alive"', TOOL], env=p.env(), capture_output=True,
+                          timeout=PATIENT_S, check=False)
+    assert done.stdout == b'alive\n', done
+
+
+def span_of_no_trace_is_the_command_alone(p):
+    for settings in ({'AGENTSHIM_TRACE': 'off'}, {'OTEL_SDK_DISABLED': 'true'},
+                     {'AGENTSHIM_DISABLE': '1'}):
+        done = p.ok('span', 'x', '--', 'sh', '-c', SHOW, env=p.env(TRACEPARENT='mine', **settings))
+        assert done.stdout == b'mine unset\n', done
+    assert not os.path.exists(p.state)
+
+
+def span_runs_though_it_cannot_record(p):
+    p.write('state', b'a file')
+    done = p.tool('span', 'x', '--', 'sh', '-c', 'echo ran; exit 4')
+    assert (done.returncode, done.stdout) == (4, b'ran\n')
+    assert done.stderr.startswith(b'agentshim: the span is not recorded: '), done
+    assert done.stderr.count(b'\n') == 1
+
+
+def span_wants_a_name_and_a_command(p):
+    for args in ((), ('x',), ('x', '--'), ('--what', 'x', 'true')):
+        done = p.tool('span', *args)
+        assert done.returncode == 2 and done.stderr.count(b'\n') == 1, done
+
+
 CASES = [
     nothing_there_is_no_error,
     an_open_breaker_is_shown_with_its_reason,
@@ -1207,6 +1327,16 @@ CASES = [
     run_refuses_what_the_loader_would_leave_out,
     run_refuses_privileged_programs,
     run_refuses_a_shim_that_cannot_be_named,
+    span_is_its_commands_parent,
+    span_is_a_child_of_its_environment,
+    span_asks_the_sampler,
+    span_ends_as_the_command_does,
+    span_passes_signals_on,
+    span_takes_the_command_along_when_it_is_killed,
+    span_leaves_ignored_signals_ignored,
+    span_of_no_trace_is_the_command_alone,
+    span_runs_though_it_cannot_record,
+    span_wants_a_name_and_a_command,
 ]
 
 
