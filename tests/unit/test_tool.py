@@ -721,11 +721,13 @@ def tail_runs_a_command_per_change(p):
 
 def tail_runs_one_command_at_a_time(p):
     out, fifo = os.path.join(p.path, 'out'), os.path.join(p.path, 'fifo')
-    os.mkfifo(fifo)
-    with Tail(p, '--on-change', f'cat >> {out}; read line < {fifo}') as tail:
+    for run in range(1, 4):  # one each: a reader of the last is no reader of the next
+        os.mkfifo(f'{fifo}{run}')
+    with Tail(p, '--on-change',
+              f'cat >> {out}; read line < {fifo}$(($(wc -l < {out})))') as tail:
         tail.waits()
         p.lay(change('a:1', 0, 2))
-        with open(fifo, 'w', encoding='utf-8') as gate:  # opens when the command reads
+        with open(f'{fifo}1', 'w', encoding='utf-8') as gate:  # opens when the command reads
             for peer in 'b:1', 'c:1':
                 p.lay(change(peer, 0, 2))
             while 'c:1' not in tail.line():
@@ -733,7 +735,7 @@ def tail_runs_one_command_at_a_time(p):
             with open(out, encoding='utf-8') as f:
                 assert len(f.readlines()) == 1
             gate.write('go\n')
-        with open(fifo, 'w', encoding='utf-8') as gate:
+        with open(f'{fifo}2', 'w', encoding='utf-8') as gate:
             gate.write('go\n')
         tail.run.send_signal(signal.SIGTERM)  # not waiting for the third
         assert tail.ends()[0] == 0
