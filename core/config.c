@@ -709,6 +709,31 @@ bool config_egress_allows(const struct config *c, const struct config_peer *peer
 	return egress_allows(&c->egress, &c->text, peer);
 }
 
+static bool any_by_address(const struct config *c, const struct config_pattern *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (pattern_by_address(&list[i], &c->text))
+			return true;
+	return false;
+}
+
+bool config_by_address(const struct config *c)
+{
+	for (size_t i = 0; i < c->n_rules; i++)
+		if (pattern_by_address(&c->rules[i].pattern, &c->text))
+			return true;
+	return c->egress.private_listed || c->egress.private_barred ||
+	       any_by_address(c, c->peers, c->n_peers) ||
+	       any_by_address(c, c->egress.patterns, c->egress.n);
+}
+
+bool config_egress_open(const struct config *c)
+{
+	const struct egress *e = &c->egress;
+
+	return e->n == 0 && !e->private_listed && !e->private_barred && !e->nobody;
+}
+
 bool config_failure_status(const struct config *c, unsigned status)
 {
 	return statuses_have(&c->failure_status, status);

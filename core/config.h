@@ -117,6 +117,13 @@ bool config_wants(const struct config *c, const struct config_peer *peer);
  * unless told. Context: as config_wants(). */
 bool config_egress_allows(const struct config *c, const struct config_peer *peer);
 
+/* config_by_address - does any setting depend on a peer's address, beside its name? Then nothing
+ * can be said of a name alone. Context: as config_wants(). */
+bool config_by_address(const struct config *c);
+
+/* config_egress_open - may everybody receive our context? Context: as config_wants(). */
+bool config_egress_open(const struct config *c);
+
 /* config_failure_status - is a response with this status a failure of its peer
  * (AGENTSHIM_FAILURE_STATUS)? Of 429 only what the list says: it has a rule of its own.
  * Context: as config_wants(). */

@@ -42,6 +42,7 @@ static const char *const names[METRICS_COUNTERS] = {
 	[METRICS_OPAQUE_FORKED] = "opaque_forked",
 	[METRICS_OPAQUE_PIPELINE] = "opaque_pipeline",
 	[METRICS_OPAQUE_MEMORY] = "opaque_memory",
+	[METRICS_LIBRARY_LOST] = "library_lost",
 };
 
 /* Masked: what follows @m is not ours to count in. */

@@ -40,6 +40,7 @@ enum metrics_counter {
 	METRICS_OPAQUE_FORKED,     /* another process has the connection as well */
 	METRICS_OPAQUE_PIPELINE,   /* more requests in flight than are followed */
 	METRICS_OPAQUE_MEMORY,     /* no memory for one more connection */
+	METRICS_LIBRARY_LOST,      /* calls whose library was not found among those loaded */
 	METRICS_COUNTERS,
 	METRICS_COUNTERS_MAX = 64
 };

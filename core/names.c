@@ -403,3 +403,20 @@ bool names_find(struct names *n, const struct in6_addr *address,
 	*ret_followed = copy.name & FOLLOWED;
 	return text_of(n, copy.name & NAME_MASK, ret_host);
 }
+
+bool names_address(struct names *n, const char *host, struct in6_addr *ret)
+{
+	char text[NAMES_NAME_SIZE];
+	uint32_t place;
+	const uint32_t name = fold(host, text) ? name_find(n, text, &place) : 0;
+
+	for (uint32_t i = 0; name != 0 && i < NAMES_ADDRESSES; i++) {
+		struct copy copy;
+
+		if (!entry_copy(&n->entries[i], &copy) || (copy.name & NAME_MASK) != name)
+			continue;
+		memcpy(ret, copy.address, sizeof(*ret));
+		return true;
+	}
+	return false;
+}

@@ -64,4 +64,11 @@ bool names_find(struct names *n, const struct in6_addr *address,
 		const struct names_latest *latest, uint64_t now, char *ret_host,
 		bool *ret_followed);
 
+/*
+ * names_address - an address that @host was resolved to, or false when none is known
+ * @host: as names_learn() takes it
+ * Context: as names_find(); looks through the whole table.
+ */
+bool names_address(struct names *n, const char *host, struct in6_addr *ret);
+
 #endif

@@ -202,3 +202,14 @@ struct pattern_answer pattern_list_ask(const struct config_pattern *list, size_t
 	}
 	return a;
 }
+
+bool pattern_by_address(const struct config_pattern *p, const struct pattern_text *text)
+{
+	const char *glob = text->at + p->glob;
+
+	if (p->network)
+		return true;
+	if (strcmp(glob, "*") == 0 || strpbrk(glob, "*?") == NULL)
+		return false; /* any name does; a whole address would be a network */
+	return glob[strspn(glob, "0123456789abcdef.:*?")] == '\0';
+}

@@ -55,6 +55,12 @@ bool pattern_read(struct piece piece, struct pattern_text *text, struct config_p
 bool pattern_matches(const struct config_pattern *p, const struct pattern_text *text,
 		     const struct config_peer *peer, const char *address);
 
+/*
+ * pattern_by_address - may it match a peer that is known by name for the address it has?
+ * Context: as pattern_matches().
+ */
+bool pattern_by_address(const struct config_pattern *p, const struct pattern_text *text);
+
 /* What a list says of a peer. */
 struct pattern_answer {
 	bool barred; /* a '!' pattern matches */

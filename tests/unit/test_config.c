@@ -640,6 +640,34 @@ static void contexts_go_to_whom_the_list_lets_have_them(void **state)
 	}
 }
 
+static void settings_by_address_are_known_as_such(void **state)
+{
+	static const struct {
+		const char *name, *value;
+		bool by_address, open;
+	} rows[] = {
+		{ "AGENTSHIM_PEERS", "*", false, true },
+		{ "AGENTSHIM_PEERS", "*,!db:5432,!*.example.com", false, true },
+		{ "AGENTSHIM_PEERS", "*,!10.0.0.0/8", true, true },
+		{ "AGENTSHIM_PEERS", "10.*", true, true },
+		{ "AGENTSHIM_PEERS", "::1", true, true },
+		{ "AGENTSHIM_RULES", "payments:443 timeout=5s", false, true },
+		{ "AGENTSHIM_RULES", "192.0.2.1 timeout=5s", true, true },
+		{ "AGENTSHIM_EGRESS", "*.example.com", false, false },
+		{ "AGENTSHIM_EGRESS", "private", true, false },
+		{ "AGENTSHIM_EGRESS", "!fd00::/8", true, false },
+	};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		print_message("# %s=%s\n", rows[i].name, rows[i].value);
+		READ(rows[i].name, rows[i].value);
+		assert_int_equal(config.n_problems, 0);
+		assert_int_equal(config_by_address(&config), rows[i].by_address);
+		assert_int_equal(config_egress_open(&config), rows[i].open);
+	}
+}
+
 static void paths_have_a_limit_and_names_are_cut(void **state)
 {
 	char fits[CONFIG_PATH_SIZE], over[CONFIG_PATH_SIZE + 1];
@@ -1070,6 +1098,7 @@ int main(void)
 		cmocka_unit_test(statuses_are_failures_by_list_class_and_range),
 		cmocka_unit_test(headers_to_forward_are_names_of_the_user_s_own),
 		cmocka_unit_test(contexts_go_to_whom_the_list_lets_have_them),
+		cmocka_unit_test(settings_by_address_are_known_as_such),
 		cmocka_unit_test(paths_have_a_limit_and_names_are_cut),
 		cmocka_unit_test(the_probe_waits_as_long_as_the_timeout_unless_told),
 		cmocka_unit_test(the_first_rule_that_gives_a_key_wins_then_the_environment),

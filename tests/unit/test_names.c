@@ -93,6 +93,19 @@ static void an_address_is_known_by_the_name_looked_up(void **state)
 	assert_string_equal(host, "payments.example");
 }
 
+static void a_name_tells_an_address_of_its_own(void **state)
+{
+	struct in6_addr told;
+
+	(void) state;
+	learn("payments", "10.0.0.1", NOW);
+	learn("other", "10.0.0.2", NOW);
+	assert_true(names_address(names, "Payments.", &told));
+	assert_memory_equal(&told, &(struct in6_addr[]) { address("10.0.0.1") }[0], sizeof(told));
+	assert_false(names_address(names, "nobody", &told));
+	assert_false(names_address(names, "10.0.0.1", &told));
+}
+
 static void only_the_last_address_of_a_lookup_is_followed_by_none(void **state)
 {
 	const struct in6_addr three[] = { address("fd00::1"), address("10.0.0.1"),
@@ -442,6 +455,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH_TABLE(nothing_is_known_at_first),
 		WITH_TABLE(an_address_is_known_by_the_name_looked_up),
+		WITH_TABLE(a_name_tells_an_address_of_its_own),
 		WITH_TABLE(only_the_last_address_of_a_lookup_is_followed_by_none),
 		WITH_TABLE(a_name_stays_while_nobody_else_claims_the_address),
 		WITH_TABLE(two_live_names_make_an_address_ambiguous_for_good),
