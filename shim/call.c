@@ -3,6 +3,7 @@
 #include "shim/call.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "core/config.h"
 #include "core/metrics.h"
@@ -28,6 +29,24 @@ static const struct {
 	{ "x-b3-flags", HTTP1_B3_FLAGS },
 	{ "uber-trace-id", HTTP1_UBER_TRACE_ID },
 };
+
+static bool named(const char *name, size_t len, const char *wanted)
+{
+	return strncasecmp(name, wanted, len) == 0 && wanted[len] == '\0';
+}
+
+void call_wrote_add(struct call_wrote *wrote, const char *name, size_t name_len,
+		    struct propagate_value value)
+{
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		if (named(name, name_len, ours[i].name))
+			wrote->fields |= UINT64_C(1) << ours[i].id;
+	for (unsigned i = 0; i < settings->forward.n; i++)
+		if (named(name, name_len, settings->forward.names[i]))
+			wrote->fields |= UINT64_C(1) << (HTTP1_EXTRA + i);
+	if (named(name, name_len, "traceparent") && wrote->n_traceparent++ == 0)
+		wrote->traceparent = value;
+}
 
 struct request_token call_begin(struct request_token owner, uint64_t wall_ns, uint64_t mono_ns)
 {

@@ -21,6 +21,13 @@ struct call_wrote {
 };
 
 /*
+ * call_wrote_add - the program writes a field itself
+ * @name: of any case
+ */
+void call_wrote_add(struct call_wrote *wrote, const char *name, size_t name_len,
+		    struct propagate_value value);
+
+/*
  * call_begin - begin a call's span; void when tracing is off or there is no place
  * @owner: see current_owner(); may be void
  * Ended by request_end(), or request_drop() when nothing of it went out.

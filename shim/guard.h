@@ -10,6 +10,7 @@
 #define SHIM_GUARD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "core/names.h"
 #include "shim/request.h"
@@ -26,7 +27,7 @@ struct guard {
 	uint32_t unanswered;        /* requests that it has read and not answered yet */
 	bool inherited;             /* it began with what its creator worked on (thread.c) */
 	bool loops;                 /* it has come to a tick of an event loop */
-	bool aside;                 /* a library's hook speaks for its sockets (curl.c) */
+	const void *aside;          /* frame of a library's hook that speaks for its sockets */
 };
 
 _Static_assert(sizeof(struct guard) <= 256, "static TLS is scarce in some hosts");
@@ -43,6 +44,17 @@ static inline bool guard_enter(void)
 	/* A handler must see the mark before it sees what we do under it. */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	return true;
+}
+
+/*
+ * Are we below the frame of a hook that speaks for sockets (curl.h)? A frame that was left by
+ * siglongjmp or an exception lies above the stack pointer no more, unless the thread has gone
+ * down as deep again; the next call into the library sets it right.
+ */
+static inline bool guard_aside(void)
+{
+	return guard.aside != NULL &&
+	       (uintptr_t) __builtin_frame_address(0) < (uintptr_t) guard.aside;
 }
 
 static inline void guard_leave(void)

@@ -49,27 +49,76 @@ static uint16_t port_of(const struct sockaddr *addr)
 			     : ((const struct sockaddr_in *) addr)->sin_port);
 }
 
+static void write_key(struct peer *p, bool bracketed)
+{
+	struct text key = text_in(p->key, sizeof(p->key));
+
+	text_add(&key, bracketed ? "[" : "");
+	text_add(&key, p->host);
+	text_add(&key, bracketed ? "]:" : ":");
+	text_add_u64(&key, p->who.port);
+}
+
+/* A host name's letters; an address of the odd forms that libcurl reads (127.1, 0x7f.1) is none. */
+static bool like_a_name(const char *host)
+{
+	bool letter = false;
+
+	if (host[strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789-._")] != '\0')
+		return false;
+	for (; *host != '\0'; host++)
+		letter = letter || (*host >= 'a' && *host <= 'z');
+	return letter && strncmp(host, "0x", 2) != 0;
+}
+
+bool peer_named(const char *host, uint16_t port, struct peer *ret, bool *ret_address)
+{
+	struct in6_addr address = { 0 };
+	size_t n = strnlen(host, sizeof(ret->host));
+
+	if (n > 0 && n < sizeof(ret->host) && host[n - 1] == '.')
+		n--;
+	if (n == 0 || n >= sizeof(ret->host))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		ret->host[i] = host[i] >= 'A' && host[i] <= 'Z' ? (char) (host[i] - 'A' + 'a')
+								: host[i];
+	ret->host[n] = '\0';
+	ret->named = !address_parse(ret->host, &address);
+	if (ret->named && !like_a_name(ret->host))
+		return false;
+	if (ret->named) {
+		*ret_address = names != NULL && names_address(names, ret->host, &address);
+	} else {
+		struct text canonical = text_in(ret->host, sizeof(ret->host));
+
+		address_add(&canonical, &address);
+		*ret_address = true;
+	}
+	ret->followed = false;
+	ret->who = (struct config_peer) { ret->host, address, port };
+	write_key(ret, !ret->named && !IN6_IS_ADDR_V4MAPPED(&address));
+	return true;
+}
+
 void peer_of(const struct sockaddr *addr, uint64_t now, struct peer *ret)
 {
 	const struct in6_addr address = peer_address(addr);
 	const bool v4 = IN6_IS_ADDR_V4MAPPED(&address);
 	ret->followed = false;
 
-	const bool named = names != NULL && names_find(names, &address, &guard.latest, now,
-						       ret->host, &ret->followed);
-
-	if (!named) {
+	ret->named = names != NULL && names_find(names, &address, &guard.latest, now, ret->host,
+						 &ret->followed);
+	if (!ret->named) {
 		struct text host = text_in(ret->host, sizeof(ret->host));
 
 		address_add(&host, &address);
 	}
 	ret->who = (struct config_peer) { ret->host, address, port_of(addr) };
+	write_key(ret, !ret->named && !v4);
+}
 
-	struct text key = text_in(ret->key, sizeof(ret->key));
-	const bool bracketed = !named && !v4;
-
-	text_add(&key, bracketed ? "[" : "");
-	text_add(&key, ret->host);
-	text_add(&key, bracketed ? "]:" : ":");
-	text_add_u64(&key, ret->who.port);
+uint32_t peer_hash(const char *key)
+{
+	return (uint32_t) state_peer_hash(key);
 }

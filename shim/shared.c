@@ -648,7 +648,7 @@ static void note_address(const struct admission *a)
 	const uint32_t unreached =
 		atomic_load_explicit(&notes[index].unreached, memory_order_relaxed);
 
-	if (unreached != 0 && unreached != a->address)
+	if (unreached != 0 && a->address != 0 && unreached != a->address)
 		atomic_store_explicit(&notes[index].given_up, 0, memory_order_relaxed);
 }
 
@@ -692,17 +692,15 @@ static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
 	return f->mode == POLICY_OBSERVE ? SHARED_UNJUDGED : SHARED_REFUSED;
 }
 
-enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, struct admission *ret,
-				 int *ret_errno)
+static enum shared_verdict admit(const struct peer *peer, bool asks, uint64_t now,
+				 struct admission *ret, int *ret_errno)
 {
 	struct found found; /* large: filled by look_up() alone */
 	bool full = false;
 	uint32_t map = 0;
-	struct peer peer;
 
 	if (rcu_read(world) == NULL)
 		begin();
-	peer_of(addr, now, &peer);
 
 	const bool entered = rcu_enter();
 	struct world *w = entered ? rcu_read(world) : NULL;
@@ -714,7 +712,7 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, stru
 	found.admission.ref = (struct state_ref) { 0, NO_INCARNATION };
 	found.admission.ticket = (struct breaker_ticket) { 0 };
 	if (w != NULL) {
-		struct roster_entry *e = roster_add(&w->roster, peer.key, settings, &peer.who);
+		struct roster_entry *e = roster_add(&w->roster, peer->key, settings, &peer->who);
 
 		map = w->map;
 		full = e == NULL;
@@ -728,20 +726,43 @@ enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, stru
 	if (rcu_read(world) == NULL)
 		return SHARED_UNGUARDED;
 	if (w == NULL || full)
-		look_away(&peer, &found); /* this one call goes unguarded */
+		look_away(peer, &found); /* this one call goes unguarded */
 	if (full)
 		renew(w);
 	else if (w != NULL)
 		rejoin(map, now);
-	found.admission.address = address_hash(&peer.who.address);
-	found.admission.followed = peer.followed;
-	found.admission.private_peer = !config_egress_allows(settings, &peer.who);
-	if (found.slot != NULL)
-		return ask(&found, peer.key, now, ret, ret_errno);
+	found.admission.address = address_hash(&peer->who.address);
+	found.admission.peer = peer_hash(peer->key);
+	found.admission.followed = peer->followed;
+	found.admission.private_peer = !config_egress_allows(settings, &peer->who);
+	if (found.slot != NULL && asks)
+		return ask(&found, peer->key, now, ret, ret_errno);
 	if (!found.wanted)
 		return SHARED_UNGUARDED;
 	*ret = found.admission;
 	return SHARED_UNJUDGED;
+}
+
+enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now, struct admission *ret,
+				 int *ret_errno)
+{
+	struct peer peer;
+
+	peer_of(addr, now, &peer);
+	return admit(&peer, true, now, ret, ret_errno);
+}
+
+enum shared_verdict shared_admit_name(const char *host, uint16_t port, bool asks, uint64_t now,
+				      struct admission *ret, char *ret_key)
+{
+	struct peer peer;
+	bool known;
+	int error;
+
+	if (!peer_named(host, port, &peer, &known) || (!known && config_by_address(settings)))
+		return SHARED_UNGUARDED;
+	(void) strcpy(ret_key, peer.key);
+	return admit(&peer, asks, now, ret, &error);
 }
 
 enum shared_verdict shared_admit_again(const struct admission *last, uint64_t now,

@@ -20,7 +20,8 @@
 /* An admitted call: the ticket, and where and how it is to be settled. */
 struct admission {
 	uint32_t map;           /* which mapping @ref belongs to */
-	uint32_t address;       /* hash of the one of the peer's that is connected to */
+	uint32_t address;       /* hash of the one of the peer's that is connected to; 0 unknown */
+	uint32_t peer;          /* hash of its key, peer_hash() */
 	bool followed;          /* the name has another address to try next */
 	bool judged;            /* there is a ticket; else a breaker has no say */
 	enum policy_mode configured; /* what @policy.mode is when `agentshim` says nothing */
@@ -75,6 +76,18 @@ const char *shared_executable(void);
  */
 enum shared_verdict shared_admit(const struct sockaddr *addr, uint64_t now,
 				 struct admission *ret, int *ret_errno);
+
+/*
+ * shared_admit_name - may a call go out to @host, which the program names by itself?
+ * @host: a name or an address without brackets
+ * @asks: else only look: the answer is then SHARED_UNJUDGED or SHARED_UNGUARDED
+ *
+ * As shared_admit(), for callers that do not see the address (libcurl's). SHARED_UNGUARDED also
+ * where a setting depends on an address that is not known yet: sockets will see it.
+ * *@ret is set too when refused, without a ticket; @ret_key: STATE_PEER_SIZE bytes, as people see it
+ */
+enum shared_verdict shared_admit_name(const char *host, uint16_t port, bool asks, uint64_t now,
+				      struct admission *ret, char *ret_key);
 
 /*
  * shared_admit_again - may a further request go out on the connection that @last was made for?
