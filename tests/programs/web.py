@@ -156,6 +156,8 @@ class Recorder:
                 if answer is None:
                     break
                 sock.sendall(answer)
+                if ('connection', 'close') in [(n.lower(), v.lower()) for n, v in request.fields]:
+                    break
         except (OSError, AssertionError):
             pass
         with self.lock:
