@@ -852,6 +852,23 @@ static bool acceptable(const struct iovec *iov, size_t n_iov, const struct traff
 	return true;
 }
 
+/* What is left of our fields, together with the bytes that come after it; errno as the kernel's. */
+static bool tail_went(struct traffic *t, int fd, fds_word word, int flags)
+{
+	int error;
+
+	if (atomic_load_explicit(&t->tail_len, memory_order_relaxed) == 0 || !proven(t, fd, word) ||
+	    flush_tail(t, fd, word, flags | MSG_MORE))
+		return true;
+	error = errno;
+	if (guard_enter()) {
+		stream_sent(fd, word, -1, error);
+		guard_leave();
+	}
+	errno = error;
+	return false;
+}
+
 /* With the lane held. */
 static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const struct iovec *iov,
 			    size_t n_iov, const struct traffic_call *call,
@@ -859,17 +876,6 @@ static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const stru
 {
 	struct sending s = { .t = t, .fd = fd, .word = word, .call = call };
 	struct cursor c = { .iov = iov, .n_iov = n_iov };
-
-	if (atomic_load_explicit(&t->tail_len, memory_order_relaxed) > 0 && proven(t, fd, word) &&
-	    !flush_tail(t, fd, word, call->flags)) {
-		s.error = errno;
-		if (guard_enter()) {
-			stream_sent(fd, word, -1, s.error);
-			guard_leave();
-		}
-		errno = s.error;
-		return -1;
-	}
 
 	const bool good = acceptable(iov, n_iov, call);
 
@@ -879,6 +885,8 @@ static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const stru
 		step(&c, 0);
 	if (at_end(&c))
 		return plain(arg);
+	if (!tail_went(t, fd, word, call->flags))
+		return -1;
 	if (!good || stream_http(word) != STREAM_HTTP)
 		return sent_plain(fd, word, t, NULL, plain, arg);
 	return send_pieces(&s, &c, plain, arg);
@@ -932,12 +940,17 @@ ssize_t traffic_send(int fd, fds_word word, const struct iovec *iov, size_t n_io
 
 	struct holder h = { t, fd, word };
 
+	const bool tail = atomic_load_explicit(&t->tail_len, memory_order_relaxed) > 0;
+
 	cleanup_begin(never_returned, &h);
 	errno = before;
 	rc = send_entered(t, fd, word, iov, n_iov, call, plain, arg);
 	cleanup_end();
 
 	const int error = errno;
+
+	if (tail && rc < 0 && (call->flags & MSG_MORE) == 0)
+		push(fd);
 
 	traffic_leave(word, STREAM_OUT);
 	errno = rc < 0 ? error : before;

@@ -20,6 +20,12 @@
 #include "shim/socket.h"
 #include "shim/wait.h"
 
+/* The rest of our fields goes before whatever comes this way. */
+static bool tail_is_due(fds_word word)
+{
+	return word != 0 && traffic_tail(word) && life_acts();
+}
+
 /*
  * Calls that ask a breaker first, or have more to look at than their answer, go through
  * their hook. Of an untracked descriptor only what may hand others out does: libc's read is
@@ -32,18 +38,18 @@ static bool forwarded(long n, const long a[6], fds_word word, long *ret)
 		*ret = connect((int) a[0], (const struct sockaddr *) a[1], (socklen_t) a[2]);
 		return true;
 	case SYS_sendto:
-		if ((a[3] & MSG_FASTOPEN) == 0)
+		if ((a[3] & MSG_FASTOPEN) == 0 && !tail_is_due(word))
 			return false;
 		*ret = sendto((int) a[0], (const void *) a[1], (size_t) a[2], (int) a[3],
 			      (const struct sockaddr *) a[4], (socklen_t) a[5]);
 		return true;
 	case SYS_sendmsg:
-		if ((a[2] & MSG_FASTOPEN) == 0)
+		if ((a[2] & MSG_FASTOPEN) == 0 && !tail_is_due(word))
 			return false;
 		*ret = sendmsg((int) a[0], (const struct msghdr *) a[1], (int) a[2]);
 		return true;
 	case SYS_sendmmsg:
-		if ((a[3] & MSG_FASTOPEN) == 0)
+		if ((a[3] & MSG_FASTOPEN) == 0 && !tail_is_due(word))
 			return false;
 		*ret = sendmmsg((int) a[0], (struct mmsghdr *) a[1], (unsigned) a[2], (int) a[3]);
 		return true;
@@ -65,6 +71,13 @@ static bool forwarded(long n, const long a[6], fds_word word, long *ret)
 	case SYS_execveat:
 		*ret = execveat((int) a[0], (const char *) a[1], (char *const *) a[2],
 				(char *const *) a[3], (int) a[4]);
+		return true;
+	case SYS_write:
+	case SYS_writev:
+	case SYS_sendfile:
+		if (!tail_is_due(word) || traffic_flush((int) a[0], word, 0))
+			return false;
+		*ret = -1;
 		return true;
 	case SYS_shutdown:
 		*ret = shutdown((int) a[0], (int) a[1]);

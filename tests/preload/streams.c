@@ -2,10 +2,13 @@
 /* Requests of all kinds, and the one thing that may have happened to them on the wire. */
 #include "tests/preload/streams.h"
 
+#include <dlfcn.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DECOY "GET /decoy HTTP/1.1\r\nHost: decoy\r\n\r\n"
 
@@ -430,4 +433,32 @@ const char *stream_check(const struct stream *s, const char *wire, size_t n, boo
 	if (wrong != NULL && *wrong == '\0')
 		return whole ? "it ends too soon" : NULL;
 	return wrong;
+}
+
+/* ---- what stands below the shim ---- */
+
+/* The library lies beside this program. */
+void stingy_below(void)
+{
+	const char *shim = getenv("SHIM");
+	char self[PATH_MAX], both[2 * PATH_MAX];
+	const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (getenv("AGENTSHIM_DIR") != NULL || shim == NULL || n <= 0)
+		return;
+	self[n] = '\0';
+	*strrchr(self, '/') = '\0';
+	(void) snprintf(both, sizeof(both), "%s:%s/libstingy.so", shim, self);
+	(void) setenv("SHIM", both, 1);
+}
+
+struct stingy *stingy_find(void)
+{
+	struct stingy *stingy = dlsym(RTLD_DEFAULT, "stingy");
+
+	if (stingy == NULL) {
+		puts("Bail out! libstingy.so is not there");
+		exit(1);
+	}
+	return stingy;
 }

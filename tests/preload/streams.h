@@ -71,4 +71,10 @@ void stream_free(struct stream *s);
 const char *stream_check(const struct stream *s, const char *wire, size_t n, bool whole,
 			 bool maybe, char *span, size_t *ret_at);
 
+
+/* stingy_below - put hosts/stingy.c below the shim, before host_start(); stingy_find - after it */
+struct stingy;
+void stingy_below(void);
+struct stingy *stingy_find(void);
+
 #endif

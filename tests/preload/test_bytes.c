@@ -9,7 +9,6 @@
  * for another number of cases.
  */
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -354,6 +353,7 @@ static bool plain_case(long number)
 	if (random_below(&l.random, 2) == 0)
 		(void) fcntl(l.fd, F_SETFL, O_NONBLOCK);
 	temper(&l.random, stream.len);
+	stingy->strict = true;
 	stingy->fd = l.fd;
 	wrong = run_link(&l, manner, false, NULL, &at);
 	stingy->fd = -1;
@@ -539,21 +539,6 @@ static void choose_seed(void)
 	print_message("# AGENTSHIM_TEST_SEED=%ju\n", (uintmax_t) seed);
 }
 
-/* The library below the shim stands beside this program. */
-static void load_stingy(void)
-{
-	const char *shim = getenv("SHIM");
-	char self[PATH_MAX], both[2 * PATH_MAX];
-	const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (shim == NULL || n <= 0)
-		return;
-	self[n] = '\0';
-	*strrchr(self, '/') = '\0';
-	(void) snprintf(both, sizeof(both), "%s:%s/libstingy.so", shim, self);
-	(void) setenv("SHIM", both, 1);
-}
-
 int main(int argc, char **argv)
 {
 	static const char *const settings[] = {
@@ -566,14 +551,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_forwarded_parent_is_replaced_digit_by_digit),
 	};
 
-	if (getenv("AGENTSHIM_DIR") == NULL)
-		load_stingy();
+	stingy_below();
 	host_start(argc, argv, settings);
-	stingy = dlsym(RTLD_DEFAULT, "stingy");
-	if (stingy == NULL) {
-		puts("Bail out! libstingy.so is not there");
-		return 1;
-	}
+	stingy = stingy_find();
 	server = peer_listening();
 	front = peer_listening();
 	choose_seed();

@@ -19,6 +19,10 @@ struct stingy {
 	unsigned one;      /* per 100 of those: a single byte */
 	unsigned fatal;    /* per 1000: the connection breaks down, for good */
 	int flags;         /* the program's own in this call */
+	bool strict;       /* other flags are wrong */
+	bool counts;       /* @budget is so many bytes more; then nothing is taken, */
+	size_t budget;
+	bool pauses;       /* or the call waits for ever */
 
 	unsigned calls;
 	bool refused;      /* the last one: not everything was taken */
