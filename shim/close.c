@@ -24,7 +24,7 @@ static void leave(int fd, fds_word word)
 	const int saved = errno;
 
 	if (life_own_memory() && guard_enter()) {
-		traffic_turn(word);
+		traffic_closes(fd, word);
 		stream_leave(fd, word);
 		guard_leave();
 	}

@@ -128,16 +128,21 @@ static bool admitted(fds_word word, uint64_t now, int *ret_errno)
 
 /*
  * Once for each head, however often its first bytes are tried. @ask: the call begins with it;
- * a later one of the same call is pipelined, and goes with what went before it.
+ * a later one of the same call is pipelined, and goes with what went before it. Nothing is
+ * refused to a file that took the place of a socket closed behind our back.
  */
-static bool head_begins(struct traffic *t, fds_word word, bool ask, int *ret_errno)
+static bool head_begins(struct traffic *t, int fd, fds_word word, bool ask, int *ret_errno)
 {
 	const uint64_t now = clock_now();
 
 	if (t->head_open)
 		return true;
-	if (ask && t->asked && traffic_in_flight(t) == 0 && !admitted(word, now, ret_errno))
-		return false;
+	if (ask && t->asked && traffic_in_flight(t) == 0 && !admitted(word, now, ret_errno)) {
+		if (stream_same_socket(fd, word))
+			return false;
+		http1_lost(&t->requests);
+		return true;
+	}
 	if (settings->trace) {
 		const struct request_token owner =
 			t->asked ? current_owner() : current_first_owner(t->owner, t->maker);
@@ -393,7 +398,7 @@ static bool on_stop(struct traffic *t, int fd, fds_word word, enum http1_stop st
 			t->line_said = true;
 			return false;
 		}
-		if (!head_begins(t, word, p->first, ret_errno)) {
+		if (!head_begins(t, fd, word, p->first, ret_errno)) {
 			t->requests = p->before;
 			p->refused = true;
 			return false;
@@ -431,7 +436,7 @@ static void cut_piece(struct traffic *t, int fd, fds_word word, const struct cur
 	bool on = true;
 
 	forget_piece(p, from, t, first);
-	if (t->line_said && !head_begins(t, word, first, ret_errno)) {
+	if (t->line_said && !head_begins(t, fd, word, first, ret_errno)) {
 		p->refused = true;
 		return;
 	}

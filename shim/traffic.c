@@ -598,6 +598,17 @@ static void last_of_tail(struct traffic *t, int fd, fds_word word)
 	http1_lost(&t->requests);
 }
 
+void traffic_closes(int fd, fds_word word)
+{
+	struct traffic *t = traffic_tail(word) ? traffic_enter(word, STREAM_OUT) : NULL;
+
+	if (t != NULL) {
+		last_of_tail(t, fd, word);
+		traffic_leave(word, STREAM_OUT);
+	}
+	traffic_turn(word);
+}
+
 void traffic_leaves(int fd, fds_word word)
 {
 	struct traffic *t = traffic_enter(word, STREAM_OUT);

@@ -35,9 +35,11 @@ bool traffic_begins(fds_word word, bool inbound);
 void traffic_ends(fds_word word);
 
 /*
- * traffic_leaves - the program lets go of @fd, or shuts its sending side: what lasts until
- * then has ended. Context: under the guard; errno clobbered.
+ * traffic_closes - the program lets go of @fd, which may have duplicates
+ * traffic_leaves - it shuts its sending side: an answer that lasts until then has ended
+ * What is left of our fields goes before. Context: under the guard; errno clobbered.
  */
+void traffic_closes(int fd, fds_word word);
 void traffic_leaves(int fd, fds_word word);
 
 /* traffic_turn - the program asks how the connect fared: it turns to whom that is for. */
