@@ -8,12 +8,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static const char ask[] = "GET /kept HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -72,10 +73,52 @@ static void a_file_is_not_refused(void **state)
 	assert_int_equal(close(s), 0);
 }
 
+/* ---- many messages in a call ---- */
+
+/*
+ * Behind a message that went in part nothing may go, though the peer makes room meanwhile:
+ * a handler of the alarm that ends the first message's wait reads all there is.
+ */
+static int reader;
+
+static void on_alarm(int number)
+{
+	static char sink[1 << 16];
+
+	(void) number;
+	while (past_hooks(SYS_recvfrom, reader, (long) sink, sizeof(sink), MSG_DONTWAIT, 0, 0) > 0)
+		;
+}
+
+static void half_a_message_is_the_last(void **state)
+{
+	static char body[8 << 20];
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+	struct iovec v[2] = { { body, sizeof(body) }, { body, 1 } };
+	struct mmsghdr msgs[2] = { { .msg_hdr = { .msg_iov = &v[0], .msg_iovlen = 1 } },
+				   { .msg_hdr = { .msg_iov = &v[1], .msg_iovlen = 1 } } };
+	const struct sigaction act = { .sa_handler = on_alarm };
+	const struct itimerval soon = { .it_value = { .tv_usec = 100000 } };
+
+	(void) state;
+	exchange(c, s);
+	reader = s;
+	(void) sigaction(SIGALRM, &act, NULL);
+	(void) setitimer(ITIMER_REAL, &soon, NULL);
+	assert_int_equal(sendmmsg(c, msgs, 2, 0), 1);
+	(void) signal(SIGALRM, SIG_DFL);
+	(void) alarm(60); /* the timer was the last resort's */
+	assert_true(msgs[0].msg_len < sizeof(body));
+	assert_int_equal(close(c), 0);
+	assert_int_equal(close(s), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_file_is_not_refused),
+		cmocka_unit_test(half_a_message_is_the_last),
 	};
 
 	host_start(argc, argv, NULL);
