@@ -20,7 +20,12 @@ char *blob_get(uint32_t *blob)
 
 	if (*blob == 0 && pool_take(&pool, &number))
 		*blob = number + 1;
-	return *blob != 0 ? ((struct blob *) pool_at(&pool, *blob - 1))->bytes : NULL;
+	return *blob != 0 ? blob_at(*blob) : NULL;
+}
+
+char *blob_at(uint32_t blob)
+{
+	return ((struct blob *) pool_at(&pool, blob - 1))->bytes;
 }
 
 void blob_give(uint32_t *blob)

@@ -153,7 +153,7 @@ bool call_take_ids(struct request *r, const struct call_wrote *wrote)
 
 	if (wrote->n_traceparent == 1 &&
 	    propagate_parse_traceparent(wrote->traceparent, &parent)) {
-		const struct request_token forwarded = request_by_parent(&parent);
+		const struct request_token forwarded = request_by_parent(&parent, r->owner);
 
 		if (forwarded.place != 0) {
 			request_call(r->owner, -1);

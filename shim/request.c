@@ -160,9 +160,16 @@ struct request *request_at(struct request_token t)
 /* Voids the token first: nobody copies from a place that is being given back unawares. */
 static bool close_place(struct request *r, uint32_t generation)
 {
-	return atomic_compare_exchange_strong_explicit(&r->generation, &generation,
-						       generation + 1, memory_order_acq_rel,
-						       memory_order_relaxed);
+	if (!atomic_compare_exchange_strong_explicit(&r->generation, &generation, generation + 1,
+						     memory_order_acq_rel, memory_order_relaxed))
+		return false;
+	/*
+	 * Release fence: whoever copies a byte that the next owner writes sees the token void
+	 * behind. The exchange alone lets later stores pass it (aarch64 does). Pairs with the
+	 * fence of request_still().
+	 */
+	atomic_thread_fence(memory_order_release);
+	return true;
 }
 
 static void give_back(struct request_token t, struct request *r)
@@ -401,7 +408,7 @@ struct request_token request_owner(const struct request *r)
 
 static char *raw_of(struct request *r)
 {
-	return r->blob != 0 ? blob_get(&r->blob) : r->raw;
+	return r->blob != 0 ? blob_at(r->blob) : r->raw;
 }
 
 static bool make_room(struct request *r, size_t len)
@@ -498,14 +505,17 @@ bool request_tag(struct request *r, const char *key, const char *value)
 
 struct propagate_value request_value(const struct request *r, enum request_value which)
 {
-	const char *raw = raw_of((struct request *) r);
+	/* Once: it may end, and its place be another's, while we look; see request_still(). */
+	const uint32_t blob = __atomic_load_n(&r->blob, __ATOMIC_RELAXED);
+	const size_t len = __atomic_load_n(&r->lens[which], __ATOMIC_RELAXED);
+	const size_t size = blob != 0 ? BLOB_SIZE : REQUEST_RAW_SIZE;
 	size_t offset = 0;
 
-	if (r->lens[which] == 0)
-		return (struct propagate_value) { 0 };
 	for (unsigned i = 0; i < (unsigned) which; i++)
 		offset += r->lens[i];
-	return (struct propagate_value) { raw + offset, r->lens[which] };
+	if (len == 0 || offset + len > size)
+		return (struct propagate_value) { 0 };
+	return (struct propagate_value) { (blob != 0 ? blob_at(blob) : r->raw) + offset, len };
 }
 
 /* ---- who is it for ---- */
@@ -516,9 +526,14 @@ static bool same_caller(const struct context *a, const struct context *b)
 	       memcmp(a->span_id, b->span_id, sizeof(a->span_id)) == 0;
 }
 
-struct request_token request_by_parent(const struct context *came_with)
+struct request_token request_by_parent(const struct context *came_with, struct request_token likely)
 {
+	const struct request *first = request_at(likely);
+	struct request_token found = { 0 };
 	uint32_t n = pool_used(&pool);
+
+	if (first != NULL && same_caller(&first->came_with, came_with))
+		return likely;
 
 	if (n > SEARCH_MAX)
 		n = SEARCH_MAX;
@@ -526,11 +541,14 @@ struct request_token request_by_parent(const struct context *came_with)
 		struct request_token t;
 		const struct request *r = in_progress(i, &t);
 
-		if (r != NULL && context_some(&r->came_with) &&
-		    same_caller(&r->came_with, came_with))
-			return t;
+		if (r == NULL || !context_some(&r->came_with) ||
+		    !same_caller(&r->came_with, came_with))
+			continue;
+		if (found.place != 0) /* tried again while the first try lasts: one or the other */
+			return (struct request_token) { 0 };
+		found = t;
 	}
-	return (struct request_token) { 0 };
+	return found;
 }
 
 static bool stands_idle(uint32_t state)

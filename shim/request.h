@@ -165,9 +165,12 @@ uint64_t request_random(void);
 
 /*
  * request_by_parent - the served request in progress that came with these ids
- * Exact, as a caller gives each of its requests a span of its own. Void when there is none.
+ * @likely: looked at before all others; may be void
+ *
+ * Exact, as a caller gives each of its requests a span of its own. Void when there is none, or
+ * more than one: a caller that tries again in the same span while the first try lasts.
  */
-struct request_token request_by_parent(const struct context *came_with);
+struct request_token request_by_parent(const struct context *came_with, struct request_token likely);
 
 /* request_serves - it is one that this process serves, read by this thread just now */
 void request_serves(struct request *r);
