@@ -8,6 +8,7 @@
 
 #include "core/clock.h"
 #include "shim/connect.h"
+#include "shim/follow.h"
 #include "shim/guard.h"
 #include "shim/life.h"
 #include "shim/readable.h"
@@ -152,7 +153,7 @@ EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 	const fds_word word = fds_get(fd);
 
 	if (word != 0 && level == SOL_SOCKET && name == SO_ERROR && rc == 0 &&
-	    *len >= (socklen_t) sizeof(int) && life_own_memory() && guard_enter()) {
+	    *len >= (socklen_t) sizeof(int) && follow_acts(word) && guard_enter()) {
 		const int saved = errno;
 
 		stream_so_error(fd, word, *(const int *) value);

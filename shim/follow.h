@@ -28,9 +28,14 @@ static inline uint32_t follow_mark(fds_word word, enum stream_lane lane)
 	return traffic_mark(word, lane);
 }
 
+static inline bool follow_acts(fds_word word)
+{
+	return stream_http(word) == STREAM_HTTP ? life_acts() : life_own_memory();
+}
+
 static inline bool follow_may(fds_word word, enum stream_lane lane)
 {
-	if (!(stream_http(word) == STREAM_HTTP ? life_acts() : life_own_memory()))
+	if (!follow_acts(word))
 		return false;
 	if (guard_enter())
 		return true;

@@ -480,6 +480,14 @@ void stream_connected(int fd, fds_word word, int rc, int error)
 	settle_by_io(fd, word, no_route ? BREAKER_EXCLUDED : outcome_of(error), error);
 }
 
+/* nginx reads SO_ERROR before each request on a connection that it kept. */
+static bool is_connecting(const struct stream *s, fds_word word)
+{
+	const uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
+
+	return generation_of(seen) == generation_of(word) && phase_of(seen) == CONNECTING;
+}
+
 /* No error may mean "not yet": only the kernel's state tells that the handshake is over. */
 static bool established(int fd)
 {
@@ -494,7 +502,7 @@ void stream_so_error(int fd, fds_word word, int error)
 
 	if (error != 0 && !stream_neutral(error))
 		settle_by_io(fd, word, outcome_of(error), error);
-	else if (error == 0 && same_socket(s, fd) && established(fd))
+	else if (error == 0 && is_connecting(s, word) && same_socket(s, fd) && established(fd))
 		set_phase(s, word, CONNECTED);
 }
 
