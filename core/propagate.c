@@ -85,12 +85,31 @@ static struct propagate_value take_entry(struct propagate_value *v, char separat
 
 /* ---- ids ---- */
 
-/* The value of a hex digit, 16 of anything else. */
+/* The value of a lower-case hex digit and 1, 0 of anything else. */
+static const uint8_t digits_and_1[256] = {
+	['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8,
+	['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15,
+	['f'] = 16,
+};
+
+/* 16 or more when it is none. */
 static unsigned digit(char c)
 {
-	return c >= '0' && c <= '9' ? (unsigned) (c - '0')
-	       : c >= 'a' && c <= 'f' ? (unsigned) (c - 'a' + 10)
-				      : 16;
+	return digits_and_1[(unsigned char) c] - 1u;
+}
+
+/* Twice @bytes digits, without a branch on any of them. */
+static bool read_all_hex(const char *at, uint8_t *ret, size_t bytes)
+{
+	unsigned seen = 0;
+
+	for (size_t i = 0; i < bytes; i++) {
+		const unsigned high = digit(at[2 * i]), low = digit(at[2 * i + 1]);
+
+		seen |= high | low;
+		ret[i] = (uint8_t) (high << 4 | low);
+	}
+	return seen <= 15;
 }
 
 /* Reads one to twice @bytes lower-case digits, right-aligned; false when it is not these alone. */
@@ -100,6 +119,8 @@ static bool read_hex(struct propagate_value v, uint8_t *ret, size_t bytes)
 
 	if (v.len == 0 || v.len > 2 * bytes)
 		return false;
+	if (before == 0)
+		return read_all_hex(v.at, ret, bytes);
 	memset(ret, 0, bytes);
 	for (size_t i = 0; i < v.len; i++) {
 		const unsigned value = digit(v.at[i]);
