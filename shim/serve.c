@@ -87,10 +87,11 @@ static void receive(const struct fields *f, struct received *ret)
 struct propagate_value serve_path(struct propagate_value target, struct propagate_value *ret_query)
 {
 	const char *at = target.at, *end = target.at + target.len;
-	const char *scheme = memmem(target.at, target.len, "://", 3);
+	const bool origin = target.len > 0 && *target.at == '/';
+	const char *scheme = origin ? NULL : memmem(target.at, target.len, "://", 3);
 
 	/* The absolute form, as a proxy is asked. */
-	if (scheme != NULL && target.len > 0 && *target.at != '/') {
+	if (scheme != NULL) {
 		const char *slash = memchr(scheme + 3, '/', (size_t) (end - (scheme + 3)));
 
 		at = slash != NULL ? slash : end;
