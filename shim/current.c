@@ -18,6 +18,7 @@ static const char *const helpers[] = { "jspawnhelper" };
 
 static bool prompt, helper;
 static _Atomic bool event_loop;
+static _Atomic bool hands_on; /* requests change threads where nobody waits for events */
 static struct context environment;
 static char environment_state[CURRENT_STATE_MAX + 1];
 static char started_with[128];
@@ -109,16 +110,65 @@ static bool inherited_in_doubt(const struct request *r)
 	       guard.begun != request_begun();
 }
 
+static void learn(_Atomic bool *truth)
+{
+	if (!atomic_load_explicit(truth, memory_order_relaxed))
+		atomic_store_explicit(truth, true, memory_order_relaxed);
+}
+
+static bool is_event_loop(void)
+{
+	return atomic_load_explicit(&event_loop, memory_order_relaxed);
+}
+
+static bool same_token(struct request_token a, struct request_token b)
+{
+	return a.place == b.place && a.generation == b.generation;
+}
+
+void current_took(struct request_token t, bool alone)
+{
+	const struct request *before = request_at(guard.taken);
+
+	/* Left unanswered for this one. */
+	if (!guard.loops && alone && before != NULL && before->pid == life_pid())
+		learn(&hands_on);
+	guard.taken = t;
+}
+
+void current_answers(const struct request *r)
+{
+	if (r->reader != NULL && r->reader != &guard && !r->by_loop)
+		learn(&hands_on);
+}
+
+void current_wrote(struct request_token t)
+{
+	const struct request *r = request_at(guard.current);
+
+	if (r != NULL && begun_here(r))
+		return; /* a span of its own goes on until the thread ends it */
+	if (prompt)
+		guard.current = t;
+	else if (!same_token(t, guard.current))
+		guard.current = (struct request_token) { 0 };
+}
+
 static bool believed(const struct request *r)
 {
 	if (inherited_in_doubt(r))
 		return false;
 	/* A span of the thread's own is one from its beginning to the next tick. */
-	if (!guard.loops || begun_here(r))
+	if (begun_here(r))
 		return true;
+	/* One that the program opened a thread has from its creator, or from nobody. */
+	if (!guard.loops)
+		return request_is_own(r) ||
+		       (!atomic_load_explicit(&hands_on, memory_order_relaxed) &&
+			(!is_event_loop() || r->blocking));
 	if (prompt)
 		return !others_idle(r);
-	return !atomic_load_explicit(&event_loop, memory_order_relaxed) && guard.unanswered <= 1;
+	return !is_event_loop() && guard.unanswered <= 1;
 }
 
 void current_turn_back(struct request_token owner)
@@ -220,14 +270,12 @@ bool current_for_children(struct context *ret, char ret_state[CURRENT_STATE_MAX 
 
 bool current_would_learn(void)
 {
-	return guard.current.place != 0 || !guard.loops ||
-	       !atomic_load_explicit(&event_loop, memory_order_relaxed);
+	return guard.current.place != 0 || !guard.loops || !is_event_loop();
 }
 
 void current_event_loop(void)
 {
-	if (!atomic_load_explicit(&event_loop, memory_order_relaxed))
-		atomic_store_explicit(&event_loop, true, memory_order_relaxed);
+	learn(&event_loop);
 }
 
 void current_tick(bool learns)

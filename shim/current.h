@@ -4,8 +4,11 @@
  * thread back to the request that the call was made for, a tick of an event loop ends it.
  *
  * The rule above all: a wrong parent is worse than none. A thread that never ticks serves one
- * request at a time, and is believed. One that waits for new connections only, and answers
- * before it waits again, is too. What watches accepted connections together, or ticks over an
+ * request at a time, and is believed, as long as no such thread of the program was seen to
+ * leave a request unanswered for another, or to answer what another had read: then requests
+ * change threads (pools of .NET and the like). Where connections are watched by an event loop
+ * and read by such threads, they must let their reader wait, as in a pool for blocking work.
+ * One that waits for new connections only, and answers before it waits again, is believed too. What watches accepted connections together, or ticks over an
  * unanswered request, is an event loop, whose next step may be any request's: a timer's, a
  * deferred function's. There only programs are believed that are known to act on each event at
  * once (nginx), and only while no other request of theirs stands idle (request.h). Everybody
@@ -30,6 +33,18 @@ void current_load(const char *exe, const char *(*get)(void *arg, const char *nam
 
 /* current_set - the thread has turned to @t (void: to nothing that we know) */
 void current_set(struct request_token t);
+
+/*
+ * current_took - the thread has read @t, a request, just now
+ * @alone: no other one of that connection waits for its answer
+ */
+void current_took(struct request_token t, bool alone);
+
+/* current_answers - the thread begins to answer @r */
+void current_answers(const struct request *r);
+
+/* current_wrote - it has written to a client; @t: that one's request, void when not just one */
+void current_wrote(struct request_token t);
 
 /*
  * current_owner - the request that a call which the thread makes now is for; void in doubt

@@ -23,6 +23,7 @@ struct guard {
 	struct request_token own;   /* the innermost span that it has begun by itself (own.c) */
 	uint32_t begun;             /* request_begun() when it was created, if it inherited */
 	uint32_t unplaced;          /* and how many inside of that there was no place for */
+	struct request_token taken; /* the request that it read last, answered or not */
 	uint32_t tid, tid_of;       /* the thread's id, and the pid that it is of */
 	uint32_t unanswered;        /* requests that it has read and not answered yet */
 	bool inherited;             /* it began with what its creator worked on (thread.c) */

@@ -125,6 +125,7 @@ static void after_fork_child(void)
 	rcu_after_fork_child();
 	/* Where the kernel does not wipe the page, this does; _Fork then goes unnoticed. */
 	memset(life, 0, sizeof(*life));
+	guard.unanswered = 0; /* its parent answers what it has read */
 }
 
 /* Copied: nginx writes over environment and arguments alike. */

@@ -122,6 +122,7 @@ struct request_token request_begin(struct request **ret)
 	r->pid = life_pid();
 	atomic_store_explicit(&r->state, REQUEST_ANSWERING, memory_order_relaxed);
 	r->reader = NULL;
+	r->by_loop = r->blocking = false;
 	r->recorded = false;
 	r->context = (struct context) { 0 };
 	r->came_with = (struct context) { 0 };
@@ -181,6 +182,7 @@ static void give_back(struct request_token t, struct request *r)
 void request_serves(struct request *r)
 {
 	r->reader = &guard;
+	r->by_loop = guard.loops;
 	guard.unanswered++;
 	request_stage_set(r, REQUEST_READING);
 	atomic_store_explicit(&life->serves, 1, memory_order_relaxed);
@@ -207,7 +209,7 @@ uint32_t request_own_count(void)
 	return atomic_load_explicit(&life->own_spans, memory_order_relaxed);
 }
 
-static bool owned(const struct request *r)
+bool request_is_own(const struct request *r)
 {
 	return atomic_load_explicit(&r->beginner, memory_order_acquire) != NULL;
 }
@@ -215,7 +217,7 @@ static bool owned(const struct request *r)
 /* A served request, or an own span, leaves the counts that it stood in. */
 static void leave_counts(struct request *r)
 {
-	if (owned(r) && r->pid == life_pid()) {
+	if (request_is_own(r) && r->pid == life_pid()) {
 		(void) atomic_fetch_sub_explicit(&life->own_spans, 1, memory_order_relaxed);
 		if (r->top)
 			(void) atomic_fetch_sub_explicit(&life->tops, 1, memory_order_relaxed);
@@ -298,7 +300,7 @@ static void tell(struct request *r)
 	struct event more;
 
 	r->span.pid = r->pid;
-	if (owned(r)) { /* its thread is the one that began it */
+	if (request_is_own(r)) { /* its thread is the one that began it */
 		if (request_value(r, REQUEST_TAGS).len > 0)
 			tell_tagged(r);
 		else
@@ -375,7 +377,7 @@ void request_abandon(bool (*left)(const struct request *r))
 		struct request_token t;
 		const struct request *r = in_progress(i, &t);
 
-		if (r != NULL && owned(r) && r->pid == life_pid() && left(r))
+		if (r != NULL && request_is_own(r) && r->pid == life_pid() && left(r))
 			request_end(t, 0, SPAN_ABANDONED, clock_now());
 	}
 }
@@ -386,7 +388,7 @@ struct request_token request_carrier(struct request_token of)
 {
 	const struct request *r = request_at(of);
 	const struct request_token carrier = r == NULL	? (struct request_token) { 0 }
-					     : owned(r) ? r->carrier
+					     : request_is_own(r) ? r->carrier
 							: of;
 
 	return r != NULL && request_still(r, of) ? carrier : (struct request_token) { 0 };

@@ -54,6 +54,8 @@ struct request {
 	/* `calls made for it and not answered yet:30 | enum request_stage:2` */
 	_Atomic uint32_t state;
 	const void *reader;          /* of a served request: the guard of the thread that read it */
+	bool by_loop;                /* that one waits for events (guard.loops) */
+	bool blocking;               /* it was read from a socket that lets its reader wait */
 	bool recorded;               /* its span is kept (sampled) */
 	struct context context;      /* its own */
 	struct context came_with;    /* as it stood in the traceparent that it came with */
@@ -162,6 +164,9 @@ void request_ids(struct context *ret, const struct context *parent);
 
 /* request_random - 64 bits, unlike those of any other process or time */
 uint64_t request_random(void);
+
+/* request_is_own - a span that the program opened by itself, see request_owned() */
+bool request_is_own(const struct request *r);
 
 /*
  * request_by_parent - the served request in progress that came with these ids

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "shim/current.h"
 #include "shim/fds.h"
 #include "shim/guard.h"
 #include "shim/inbound.h"
@@ -38,6 +39,7 @@ void fd_accepted(int listener, int fd)
 	inbound_listens(listener); /* it may have been handed down by exec */
 	inbound_begins(fd);
 	if (settings->trace && guard_enter()) {
+		current_set((struct request_token) { 0 }); /* whatever it did before */
 		(void) stream_accept(fd);
 		guard_leave();
 	}

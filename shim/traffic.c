@@ -3,6 +3,7 @@
 #include "shim/traffic.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -14,6 +15,7 @@
 #include "shim/life.h"
 #include "shim/pool.h"
 #include "shim/raw.h"
+#include "shim/real.h"
 #include "shim/serve.h"
 #include "shim/shared.h"
 #include "shim/traffic_place.h"
@@ -331,6 +333,9 @@ void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1
 		t->owner = (struct request_token) { 0 };
 		blob_give(&t->arena_blob);
 	}
+	/* Their end will not be seen: nobody is to work on them for ever. */
+	if (p == &t->responses && t->inbound)
+		pop_all(t, SPAN_NO_ERROR);
 	stream_http_ends(fd, word, t->asked ? STREAM_WAS_HTTP : STREAM_NOT_HTTP);
 	if (!t->inbound && p == &t->responses)
 		stream_judge_bytes(fd, word);
@@ -338,16 +343,21 @@ void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1
 
 /* ---- accepted: requests are read ---- */
 
-static void served_head(struct traffic *t)
+static void served_head(struct traffic *t, int fd)
 {
 	const struct request_token token =
 		serve_begin(&t->requests, t->began_wall, t->began_mono);
+	struct request *r = request_at(token);
 
+	if (r != NULL && !guard.loops)
+		r->blocking = (real.fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
 	if (!t->asked)
 		traffic_count(METRICS_HTTP_CONNECTIONS);
 	t->asked = true;
-	if (traffic_push(t, t->requests.method, token))
+	if (traffic_push(t, t->requests.method, token)) {
+		current_took(token, traffic_in_flight(t) == 1);
 		return;
+	}
 	traffic_count(METRICS_OPAQUE_PIPELINE);
 	request_drop(token);
 	http1_lost(&t->requests);
@@ -363,9 +373,9 @@ static void served_whole(struct traffic *t)
 }
 
 /* One request at a time says what the reader turns to; of several, nobody can tell. */
-static void turn_to_served(const struct traffic *t)
+static struct request_token only(const struct traffic *t)
 {
-	current_set(traffic_in_flight(t) == 1 ? newest(t) : (struct request_token) { 0 });
+	return traffic_in_flight(t) == 1 ? newest(t) : (struct request_token) { 0 };
 }
 
 static void on_request_read(struct traffic *t, int fd, fds_word word, enum http1_stop stop)
@@ -376,7 +386,7 @@ static void on_request_read(struct traffic *t, int fd, fds_word word, enum http1
 		t->began_mono = clock_now();
 		break;
 	case HTTP1_HEAD_DONE:
-		served_head(t);
+		served_head(t, fd);
 		break;
 	case HTTP1_DONE:
 		served_whole(t);
@@ -406,8 +416,10 @@ static void on_answer_begins(struct traffic *t)
 	struct request *r = request_at(front(t, &method));
 
 	t->responses.to = method;
-	if (r != NULL && t->inbound)
-		request_stage_set(r, REQUEST_ANSWERING);
+	if (r == NULL || !t->inbound)
+		return;
+	current_answers(r);
+	request_stage_set(r, REQUEST_ANSWERING);
 }
 
 static void on_answer(struct traffic *t, int fd, fds_word word, enum http1_stop stop)
@@ -493,6 +505,8 @@ void traffic_read(int fd, fds_word word, const struct iovec *iov, size_t n_iov, 
 {
 	struct traffic *t = traffic_enter(word, STREAM_IN);
 
+	if (t == NULL && stream_inbound(word)) /* to what we do not know */
+		current_set((struct request_token) { 0 });
 	if (t == NULL)
 		return;
 	check_mark(t, STREAM_IN, mark);
@@ -500,7 +514,7 @@ void traffic_read(int fd, fds_word word, const struct iovec *iov, size_t n_iov, 
 		turn_to_owner(t);
 	feed_all(t, fd, word, STREAM_IN, iov, n_iov, n);
 	if (t->inbound && settings->trace)
-		turn_to_served(t);
+		current_set(only(t));
 	traffic_leave(word, STREAM_IN);
 }
 
@@ -524,6 +538,8 @@ void traffic_wrote(int fd, fds_word word, const struct iovec *iov, size_t n_iov,
 		return;
 	check_mark(t, STREAM_OUT, mark);
 	feed_all(t, fd, word, STREAM_OUT, iov, n_iov, n);
+	if (t->inbound && settings->trace)
+		current_wrote(only(t));
 	traffic_leave(word, STREAM_OUT);
 }
 
@@ -549,6 +565,8 @@ void traffic_skipped(int fd, fds_word word, size_t n, uint32_t mark)
 		else if (stop == HTTP1_OPAQUE)
 			traffic_opaque(t, fd, word, p);
 	} while (stop != HTTP1_MORE);
+	if (t->inbound && settings->trace)
+		current_wrote(only(t));
 	traffic_leave(word, STREAM_OUT);
 }
 
