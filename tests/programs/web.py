@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections import namedtuple
@@ -24,9 +25,10 @@ Request = namedtuple('Request', 'target fields body')
 class Reader:
     """Reads messages off a socket, byte for byte as they come."""
 
-    def __init__(self, sock):
+    def __init__(self, sock, told=None):
         self.sock = sock
         self.rest = b''
+        self.told = told        # called with each count of bytes that came
 
     def until(self, mark):
         while mark not in self.rest:
@@ -45,6 +47,8 @@ class Reader:
     def _more(self):
         more = self.sock.recv(262144)
         self.rest += more
+        if self.told:
+            self.told(len(more))
         return bool(more)
 
     def message(self, bodiless=False):
@@ -84,10 +88,22 @@ def reply(status='200 OK', body=b'[]\n', fields=()):
             f'Content-Length: {len(body)}\r\n\r\n').encode('latin-1') + body
 
 
+def reset(sock):
+    """Resets a connection, after what came on it was acknowledged.
+
+    A reset that comes sooner takes the acknowledgement with it, and the request looks like one
+    that was sent on a connection long dead.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+    sock.close()
+
+
 class Recorder:
     """A server on loopback that keeps what it is asked, by target, and answers with 200.
 
-    answer: request -> the bytes to send, or None to close the connection
+    answer: request -> the bytes to send and, in a pair with them, 'close' or 'reset' for what
+    comes next; None is the same as (b'', 'close')
     """
 
     def __init__(self, answer=None):
@@ -96,6 +112,7 @@ class Recorder:
         self.requests = []
         self.links = set()
         self.connections = 0
+        self.taken = 0      # bytes
         self.listener = socket.create_server(('127.0.0.1', 0), backlog=512)
         self.port = self.listener.getsockname()[1]
         self.name = f'127.0.0.1:{self.port}'
@@ -146,23 +163,32 @@ class Recorder:
 
     def _serve(self, sock):
         try:
-            reader = Reader(sock)
+            reader = Reader(sock, self._count)
             while message := reader.message():
                 request = Request(message[0].split(' ')[1], message[1], message[2])
                 with self.lock:
                     self.requests.append(request)
                     self.lock.notify_all()
                 answer = self.answer(request)
-                if answer is None:
+                data, then = answer if isinstance(answer, tuple) else (answer, None)
+                sock.sendall(data or b'')
+                if then == 'reset':
+                    reset(sock)
                     break
-                sock.sendall(answer)
+                if then == 'close' or data is None:
+                    break
                 if ('connection', 'close') in [(n.lower(), v.lower()) for n, v in request.fields]:
                     break
         except (OSError, AssertionError):
             pass
         with self.lock:
             self.links.discard(sock)
-        sock.close()
+            sock.close()
+            self.lock.notify_all()
+
+    def _count(self, count):
+        with self.lock:
+            self.taken += count
 
 
 class Link:

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls a peer with node's http module: HOST:PORT GIVEUP_MS one|loop.
+// Calls a peer with node's http module: HOST:PORT GIVEUP_MS one|loop|kept.
+// kept: as loop, over a connection that is kept.
 'use strict';
 const http = require('http');
 const readline = require('readline');
 
 const [peer, giveup, mode] = process.argv.slice(2);
+const agent = mode === 'kept' ? new http.Agent({ keepAlive: true }) : false;
 
 function call(done) {
-	const request = http.get(`http://${peer}/`, { agent: false }, (reply) => {
+	const request = http.get(`http://${peer}/`, { agent }, (reply) => {
 		let body = '';
 		reply.setEncoding('utf8');
 		reply.on('data', (part) => { body += part; });
