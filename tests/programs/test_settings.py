@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each AGENTSHIM_ variable: what a good value does, and that a bad one harms nobody and is told.
+"""Each variable: what a good value does, and that a bad one harms nobody and is told.
 
     test_settings.py [NAME...]
 """
@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 
-from harness import (CLIENTS, PATIENT_S, TOOL, Peer, Place, Session, Tap, check, equal, own_network,
-                     wait_until)
+import web
+from harness import (CLIENTS, PATIENT_S, TOOL, Peer, Place, Session, Tap, check, equal, need,
+                     own_network, wait_until)
 
 GIVEUP_MS = 700
 TRIPS_AT = 5
@@ -317,6 +318,169 @@ def disable(_):
         equal(calls(place, peer, 1), 0, 'calls that reached the peer')
 
 
+# ---- traces -------------------------------------------------------------------------------
+
+TRACE, PARENT = '0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331'
+CAME = ('traceparent', f'00-{TRACE}-{PARENT}-01')
+OURS = ('traceparent', 'tracestate', 'baggage', 'x-trace-id', 'b3', 'uber-trace-id')
+
+
+def ours(request):
+    return {name.lower(): value for name, value in request.fields if name.lower() in OURS}
+
+
+def asked(answer=None, env=None, **settings):
+    """One call of a client, what of ours went with it, and the spans that its log has."""
+    with Place() as place, web.Recorder(answer) as callee:
+        log = web.Log(place, 'client')
+        done = one(place, callee, env=env, **log.settings, **settings)
+        equal(done.status, 0, f'{done}')
+        return ours(callee.requests[0]), log.spans()
+
+
+def served(sent, spans=0, env=None, **settings):
+    """What leaves with the call that a service makes for one request, and the service's spans.
+
+    It is waited for that many spans: the last of them ends when the answer is out.
+    """
+    with Place() as place, web.Recorder() as callee:
+        log = web.Log(place, 'service')
+        service = web.service('urllib', place, env=env, **log.settings, **settings)
+        link = web.Link(service.port)
+        link.post([callee.url + '/'], sent)
+        link.close()
+        log.wait(spans)
+        service.close()
+        return callee.requests[0], log.spans()
+
+
+def traced_by_default(_):
+    fields, spans = asked()
+    equal(sorted(fields), ['traceparent', 'x-trace-id'], 'fields')
+    equal([(s['kind'], s['trace_id'], s['span_id']) for s in spans],
+          [('client', *fields['traceparent'].split('-')[1:3])], 'spans')
+
+
+def untraced(env=None, **settings):
+    """Nothing is added and nothing told, but the breaker counts answers all the same."""
+    equal(asked(env=env, **settings), ({}, []), 'fields and spans')
+    request, spans = served([CAME], env=env, **settings)
+    equal((ours(request), spans), ({}, []), 'fields and spans of a service')
+    with Place(TIMEOUT='1h') as place, web.Recorder(lambda _: web.reply('500 Wrong')) as callee:
+        for _ in range(TRIPS_AT):
+            one(place, callee, env=env, **settings)
+        equal(place.state_of(callee.name), 'open', 'state after answers 500')
+
+
+def trace_off(_):
+    for word in ('off', 'FALSE', '0'):
+        equal(asked(TRACE=word), ({}, []), f'fields and spans with {word}')
+    untraced(TRACE='off')
+
+
+def sdk_disabled(_):
+    untraced(env={'OTEL_SDK_DISABLED': 'true'})
+    untraced(env={'OTEL_SDK_DISABLED': 'false'}, TRACE='off')
+    untraced(env={'OTEL_SDK_DISABLED': 'true'}, TRACE='on')
+
+
+def egress(_):
+    for rule, goes in (('private', True), ('!private', False), ('127.0.0.0/8', True),
+                       ('*,!127.0.0.1', False), ('*.example.com', False),
+                       ('10.0.0.0/99', False)):
+        fields, spans = asked(EGRESS=rule)
+        equal(bool(fields), goes, f'EGRESS={rule}: fields {fields}')
+        equal([s['kind'] for s in spans], ['client'], f'EGRESS={rule}: spans')
+
+
+def forward_headers(_):
+    sent = [CAME, ('X-Request-Id', 'r-1'), ('Authorization', 'secret'), ('X-Tenant', 'blue')]
+
+    def forwarded(request):
+        return sorted((name, value) for name, value in request.fields
+                      if name.lower() in ('x-request-id', 'authorization', 'x-tenant'))
+
+    equal(forwarded(served(sent)[0]), [], 'headers passed on unasked')
+    equal(forwarded(served(sent, FORWARD_HEADERS='X-Request-ID')[0]), [('x-request-id', 'r-1')],
+          'one name')
+    equal(forwarded(served(sent, FORWARD_HEADERS='authorization,x-tenant')[0]),
+          [('x-tenant', 'blue')], 'a name that is refused')
+
+
+def through_nginx(**settings):
+    """The traceparent that nginx passes on, and its spans."""
+    need('nginx')
+    with Place() as place, web.Recorder() as callee:
+        log = web.Log(place, 'nginx', place.state)
+        nginx = web.Proxy(place, f'''
+	server {{ listen 127.0.0.1:{{port}}; location / {{ proxy_pass http://{callee.name}; }} }}''',
+                          workers=1, **log.settings, **settings)
+        link = web.Link(nginx.port)
+        equal(link.ask('GET', '/', [CAME])[0], 200, 'status')
+        link.close()
+        log.wait(2)
+        nginx.close()
+        return ours(callee.requests[0])['traceparent'], {s['kind']: s for s in log.spans()}
+
+
+def rewrite(_):
+    value, spans = through_nginx()
+    equal(value, f'00-{TRACE}-{spans["client"]["span_id"]}-01', 'traceparent that was rewritten')
+    equal(spans['client']['parent_span_id'], spans['server']['span_id'], 'parent of the client')
+    value, spans = through_nginx(REWRITE='off')
+    equal(value, CAME[1], 'traceparent that was left')
+    equal((spans['server']['parent_span_id'], spans['client']['trace_id']), (PARENT, TRACE),
+          'place of the spans')
+
+
+def samplers(_):
+    """name, argument: is a new trace sampled, one that came sampled, one that came unsampled?"""
+    for name, arg, new, yes, no in (
+            ('always_on', None, True, True, True), ('always_off', None, False, False, False),
+            ('parentbased_always_on', None, True, True, False),
+            ('parentbased_always_off', None, False, True, False),
+            ('traceidratio', '0', False, False, False), ('traceidratio', '1.0', True, True, True),
+            ('parentbased_traceidratio', '0', False, True, False),
+            ('parentbased_traceidratio', '1', True, True, False)):
+        env = {'OTEL_TRACES_SAMPLER': name, **({'OTEL_TRACES_SAMPLER_ARG': arg} if arg else {})}
+        for sent, sampled in (([], new), ([CAME], yes), ([(CAME[0], CAME[1][:-1] + '0')], no)):
+            request, spans = served(sent, 2 * sampled, env=env)
+            flags = ours(request)['traceparent'][-2:]
+            equal(flags[1] in '13', sampled, f'{name} {arg}, {sent}: sampled by its flags {flags}')
+            equal(sorted(s['kind'] for s in spans), ['client', 'server'] if sampled else [],
+                  f'{name} {arg}, {sent}: spans')
+
+
+def propagators(_):
+    for value, fields in (('b3', ['b3']), ('jaeger,b3', ['b3', 'uber-trace-id']), ('none', []),
+                          ('tracecontext', ['traceparent']), ('xray,b3', ['b3'])):
+        equal(sorted(asked(env={'OTEL_PROPAGATORS': value})[0]), fields, f'fields of {value}')
+
+
+def environment(_):
+    """A script's calls are children of the job that started it; what a service is asked is not."""
+    env = {'TRACEPARENT': CAME[1], 'TRACESTATE': 'job=1'}
+    fields, spans = asked(env=env)
+    equal(fields, {'traceparent': f'00-{TRACE}-{spans[0]["span_id"]}-01', 'tracestate': 'job=1',
+                   'x-trace-id': TRACE}, 'fields of a script')
+    equal(spans[0]['parent_span_id'], PARENT, 'parent of its span')
+    check(TRACE not in str(ours(served([], env=env)[0])), 'a served request is in the job\'s trace')
+
+
+def otel_bad(name, value, **env):
+    """A bad value of OpenTelemetry's: the default stands, and log and status say so."""
+    def story(_):
+        with Place() as place, web.Recorder() as callee:
+            log = os.path.join(place.path, 'log')
+            done = one(place, callee, env={name: value, **env}, LOG=log)
+            equal(done.status, 0, f'{done}')
+            equal(sorted(ours(callee.requests[0])), ['traceparent', 'x-trace-id'], 'fields')
+            told = json.dumps([line for line in log_lines(log) if line['event'] == 'config_error'])
+            check(name in told and 'stands' in told, f'unclear: {told}')
+            check(name in json.dumps(place.status()), 'not in status')
+    return story
+
+
 # ---- on a running process -----------------------------------------------------------------
 
 def switch(place, verb):
@@ -373,6 +537,21 @@ GOOD = {
     'LOG_LEVEL chooses the lines': log_level,
     'SPAN_RECORDS is what a new file has': span_records,
     'DISABLE=1 makes the shim inert': disable,
+    'TRACE unset traces': traced_by_default,
+    'TRACE=off adds nothing and tells nothing': trace_off,
+    'OTEL_SDK_DISABLED=true is the same': sdk_disabled,
+    'EGRESS says who gets our contexts': egress,
+    'FORWARD_HEADERS are passed on, and only they': forward_headers,
+    'REWRITE=off leaves what a proxy passes on': rewrite,
+    'OTEL_TRACES_SAMPLER chooses the traces': samplers,
+    'OTEL_PROPAGATORS chooses the formats': propagators,
+    'TRACEPARENT is the parent of what a script asks': environment,
+    'OTEL_TRACES_SAMPLER=sometimes is told and the default stands':
+        otel_bad('OTEL_TRACES_SAMPLER', 'sometimes'),
+    'OTEL_TRACES_SAMPLER_ARG=2 is told and the default stands':
+        otel_bad('OTEL_TRACES_SAMPLER_ARG', '2', OTEL_TRACES_SAMPLER='traceidratio'),
+    'OTEL_SDK_DISABLED=perhaps is told and the default stands':
+        otel_bad('OTEL_SDK_DISABLED', 'perhaps'),
     'agentshim off, on, observe act on a running process within one call': switches,
     'agentshim off of an unknown service says so': switch_unknown,
 }
@@ -390,6 +569,11 @@ BAD = {
     'RULES': 'payments:443 timeout=parsecs',
     'LOG_LEVEL': 'loud',
     'SPAN_RECORDS': '1',
+    'TRACE': 'perhaps',
+    'EGRESS': '10.0.0.0/99',
+    'FORWARD_HEADERS': 'authorization',
+    'REWRITE': 'maybe',
+    'FAILURE_STATUS': '999',
     'DISABLE': 'perhaps',
 }
 
