@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "agentshim.h"
+
 /* glibc's, under the names that it keeps for such as us. */
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
@@ -127,11 +129,47 @@ static void looking_names_up_adds_nothing(void **state)
 	assert_int_equal(nested, 0);
 }
 
+static void spans_and_starts_add_nothing(void **state)
+{
+	char *const nothing[] = { (char *) "x", NULL };
+	char out[56], key[16];
+	pid_t pid;
+
+	(void) state;
+
+	const unsigned before = allocations;
+
+	agentshim_span_begin("outer");
+	agentshim_span_begin("inner");
+	for (char i = 'a'; i <= 'z'; i++) { /* more than lies within the span's place */
+		memset(key, i, sizeof(key) - 1);
+		key[sizeof(key) - 1] = '\0';
+		agentshim_span_tag(key, "a value of some length");
+	}
+	assert_int_equal(agentshim_traceparent(out), 1);
+	assert_int_equal(execve("/nowhere", nothing, environ), -1);
+	assert_int_equal(execl("/nowhere", "x", NULL), -1);
+	pid = vfork();
+	if (pid == 0) {
+		(void) execl("/bin/true", "true", NULL);
+		_exit(1);
+	}
+	agentshim_span_end();
+	agentshim_span_end();
+
+	const unsigned after = allocations;
+
+	assert_int_equal(wait_status(pid), 0);
+	assert_int_equal(after, before);
+	assert_int_equal(nested, 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_hook_allocates),
 		cmocka_unit_test(looking_names_up_adds_nothing),
+		cmocka_unit_test(spans_and_starts_add_nothing),
 	};
 
 	host_start(argc, argv, NULL);

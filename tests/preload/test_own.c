@@ -520,15 +520,21 @@ static void unsampled_spans_have_a_place_and_are_not_told(void **state)
 /* Runs in a program of its own: settings and environment are those of its start. */
 static int tells(void)
 {
-	char out[56] = "";
+	char out[56] = "", head[CARRIED_SIZE], value[256];
 
 	agentshim_span_begin("started with a parent");
 	printf("%d %s\n", agentshim_traceparent(out), out);
 	agentshim_span_end();
+	carried_by_call(head);
+	field_of(head, "traceparent", value);
+	printf("%s ", value);
+	field_of(head, "tracestate", value);
+	printf("%s\n", value);
 	return 0;
 }
 
-static void started_anew(char ret[128], const char *environment)
+/* The two lines of what it says. */
+static void started_anew(char ret[128], char ret_call[256], const char *environment)
 {
 	char command[512];
 	FILE *f;
@@ -538,33 +544,86 @@ static void started_anew(char ret[128], const char *environment)
 	f = popen(command, "r");
 	assert_non_null(f);
 	assert_non_null(fgets(ret, 128, f));
+	assert_non_null(fgets(ret_call, 256, f));
 	assert_int_equal(pclose(f), 0);
 }
 
 static void the_environment_is_a_parent_of_who_serves_nobody(void **state)
 {
-	char out[128];
+	char out[128], call[256], a[17], b[17];
 	struct event e;
 
 	(void) state;
-	started_anew(out, "TRACEPARENT=" CALLER);
+	started_anew(out, call, "TRACEPARENT=" CALLER " TRACESTATE=a=1");
 	assert_memory_equal(out, "1 00-" TRACE, 5 + 32);
 	assert_memory_equal(out + 2 + 52, "-01", 3);
 	e = assert_child("started with a parent", CALLER);
 	assert_true((e.span.bits & SPAN_PARENT_REMOTE) != 0);
+	e = assert_child("GET /called", CALLER);
+	span_id_of(&e, a);
+	(void) snprintf(b, sizeof(b), "%.16s", call + 36);
+	assert_string_equal(a, b);
+	assert_string_equal(call + 55, " a=1\n");
+}
+
+static void a_bad_environment_is_none(void **state)
+{
+	static const char *const bad[] = {
+		"TRACEPARENT= TRACESTATE=a=1",
+		"TRACEPARENT=garbage TRACESTATE=a=1",
+		"TRACEPARENT=00-00000000000000000000000000000000-b7ad6b7169203331-01",
+		"TRACESTATE=a=1",
+	};
+	char out[128], call[256];
+	struct event e;
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		started_anew(out, call, bad[i]);
+		assert_memory_equal(out, "1 00-", 5);
+		assert_true(span_told("started with a parent", &e));
+		assert_true((e.span.bits & SPAN_HAS_PARENT) == 0);
+		assert_string_equal(call + 55, " \n");
+	}
+	/* Its state may be bad alone. */
+	started_anew(out, call, "TRACEPARENT=" CALLER " TRACESTATE=,=,");
+	assert_memory_equal(out, "1 00-" TRACE, 5 + 32);
+	assert_string_equal(call + 55, " \n");
+}
+
+static void the_sampler_has_its_say_about_the_environment(void **state)
+{
+	static const char unsampled[] = "TRACEPARENT=00-" TRACE "-b7ad6b7169203331-00";
+	char out[128], call[256], environment[256];
+
+	(void) state;
+	started_anew(out, call, unsampled);
+	assert_memory_equal(out + 55, "00\n", 3);
+	(void) snprintf(environment, sizeof(environment), "OTEL_TRACES_SAMPLER=always_on %s",
+			unsampled);
+	started_anew(out, call, environment);
+	assert_memory_equal(out + 55, "01\n", 3);
+	assert_memory_equal(call + 52, "-01", 3);
+	started_anew(out, call, "OTEL_TRACES_SAMPLER=always_off TRACEPARENT=" CALLER);
+	assert_memory_equal(out + 55, "00\n", 3);
+	assert_memory_equal(call + 52, "-00", 3);
 }
 
 static void off_means_off(void **state)
 {
-	char out[128];
+	static const char *const settings[] = {
+		"AGENTSHIM_TRACE=off TRACEPARENT=" CALLER,
+		"AGENTSHIM_DISABLE=1",
+		"-u LD_PRELOAD",
+	};
+	char out[128], call[256];
 
 	(void) state;
-	started_anew(out, "AGENTSHIM_TRACE=off TRACEPARENT=" CALLER);
-	assert_string_equal(out, "0 \n");
-	started_anew(out, "AGENTSHIM_DISABLE=1");
-	assert_string_equal(out, "0 \n");
-	started_anew(out, "-u LD_PRELOAD");
-	assert_string_equal(out, "0 \n");
+	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+		started_anew(out, call, settings[i]);
+		assert_string_equal(out, "0 \n");
+		assert_string_equal(call, " \n");
+	}
 }
 
 int main(int argc, char **argv)
@@ -588,6 +647,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_tick_of_an_event_loop_ends_all_but_what_is_around_it),
 		cmocka_unit_test(unsampled_spans_have_a_place_and_are_not_told),
 		cmocka_unit_test(the_environment_is_a_parent_of_who_serves_nobody),
+		cmocka_unit_test(a_bad_environment_is_none),
+		cmocka_unit_test(the_sampler_has_its_say_about_the_environment),
 		cmocka_unit_test(off_means_off),
 		cmocka_unit_test(threads_that_leave_spans_open_take_no_room_for_ever),
 	};
