@@ -47,6 +47,7 @@ struct stream {
 	_Atomic int fd;        /* a descriptor of it, for the look at exit */
 	uint64_t cookie;       /* of the socket; 0: unknown */
 	uint64_t opened_at;
+	uint64_t sent_before;  /* bytes of the calls before the present one */
 	struct admission admission;
 	/* Written by any I/O on it. */
 	_Atomic uint64_t first_sent_at, last_sent_at;
@@ -129,6 +130,7 @@ static bool open_in(int fd, const struct admission *a, bool inbound, uint64_t no
 	s->inbound = inbound;
 	s->judged = judged;
 	s->renewed = false;
+	s->sent_before = 0;
 	if (a != NULL)
 		s->admission = *a;
 	atomic_store_explicit(&s->fd, fd, memory_order_relaxed);
@@ -313,6 +315,12 @@ static bool watched(const struct stream *s)
 	return atomic_load_explicit(&s->http, memory_order_relaxed) != STREAM_NOT_HTTP;
 }
 
+/* Is HTTP spoken, so that a head and nothing less is the answer? */
+static bool awaits_head(const struct stream *s)
+{
+	return atomic_load_explicit(&s->http, memory_order_relaxed) == STREAM_HTTP;
+}
+
 static void detach(int fd, fds_word word)
 {
 	if (fds_swap(fd, word, 0))
@@ -362,17 +370,20 @@ static bool info_of(int fd, struct tcp_info *ret)
 }
 
 /*
- * A server may close a kept connection while the next request is on its way: it never had
- * that, and the client makes another connection. What the peer's kernel acknowledged, it had.
+ * A server may close a kept connection before the next request, or while that is on its way:
+ * it never had it, and the client makes another connection. What the peer's kernel
+ * acknowledged, it had.
  */
 static bool stale(const struct stream *s, int fd, int error)
 {
+	const uint64_t sent = atomic_load_explicit(&s->bytes_sent, memory_order_relaxed);
 	struct tcp_info info;
 
+	if (!s->renewed || !hung_up(error))
+		return false;
 	/* The kernel counts the SYN as a byte of the acknowledged. */
-	return s->renewed && hung_up(error) && info_of(fd, &info) &&
-	       info.tcpi_bytes_acked <
-		       atomic_load_explicit(&s->bytes_sent, memory_order_relaxed) + 1;
+	return sent == s->sent_before ||
+	       (info_of(fd, &info) && info.tcpi_bytes_acked < sent + 1);
 }
 
 /* Ends the call by what I/O on @fd has shown; one that is no HTTP is followed no longer. */
@@ -551,7 +562,7 @@ void stream_received(int fd, fds_word word, ssize_t rc, int error, size_t wanted
 		if (!s->inbound)
 			atomic_fetch_add_explicit(&s->bytes_read, (uint64_t) rc,
 						  memory_order_relaxed);
-		if (!watched(s)) /* else the answer's head will tell */
+		if (!awaits_head(s)) /* else that will tell */
 			settle_by_io(fd, word, BREAKER_SUCCESS, 0);
 		return;
 	}
@@ -559,8 +570,11 @@ void stream_received(int fd, fds_word word, ssize_t rc, int error, size_t wanted
 		if (wanted == 0)
 			return;
 		const bool shut = atomic_load_explicit(&s->write_shut, memory_order_relaxed);
+		const bool asked =
+			awaits_head(s) &&
+			atomic_load_explicit(&s->first_sent_at, memory_order_relaxed) != 0;
 
-		settle_by_io(fd, word, shut ? BREAKER_SUCCESS : BREAKER_FAILURE, 0);
+		settle_by_io(fd, word, shut && !asked ? BREAKER_SUCCESS : BREAKER_FAILURE, 0);
 		return;
 	}
 	if (error == EAGAIN)
@@ -613,10 +627,13 @@ static struct verdict judge(const struct stream *s, int fd, uint64_t now)
 	const bool parted = info.tcpi_state == TCP_IS_CLOSE && info.tcpi_bytes_received == 1;
 	const bool ended = half_closed(info.tcpi_state) || parted;
 
-	/* Of a further request on the connection only what nobody has read yet can be the answer. */
-	const uint64_t before = s->renewed ? atomic_load_explicit(&s->bytes_read,
-								  memory_order_relaxed)
-					   : 0;
+	/*
+	 * Of a further request on the connection, or where no head came of what was read, only
+	 * what nobody has read yet can be the answer.
+	 */
+	const uint64_t before = s->renewed || awaits_head(s)
+					? atomic_load_explicit(&s->bytes_read, memory_order_relaxed)
+					: 0;
 
 	if (info.tcpi_bytes_received > before + (ended ? 1 : 0))
 		return (struct verdict) { BREAKER_SUCCESS, 0 };
@@ -839,6 +856,7 @@ bool stream_renew(fds_word word, const struct admission *a, uint64_t now)
 	s->admission = *a;
 	s->judged = true;
 	s->renewed = true;
+	s->sent_before = atomic_load_explicit(&s->bytes_sent, memory_order_relaxed);
 	s->opened_at = now;
 	s->forks = life_forks();
 	atomic_store_explicit(&s->first_sent_at, now, memory_order_relaxed);

@@ -6,7 +6,7 @@
  *   first byte from the peer ................................ success
  *   error of connect, SO_ERROR, read or write ............... failure
  *   end of file before any byte ............................. failure
- *     (success when the program had shut its side down first)
+ *     (success when the program had shut its side down first, and asked nothing over HTTP)
  *   given up while connecting or waiting, >= patience ....... failure (timeout)
  *   given up sooner, or a sibling succeeded meanwhile ....... excluded
  *   closed after sending, no answer asked for; or unused .... success

@@ -474,6 +474,8 @@ static void feed_all(struct traffic *t, int fd, fds_word word, enum stream_lane 
 	struct http1 *p = machine(t, lane);
 	on_stop *told = p == &t->requests ? on_request_read : on_answer;
 
+	if (n_iov == 0) /* lost, and that is to be said */
+		feed(t, fd, word, p, told, NULL, 0);
 	for (size_t i = 0; i < n_iov && n > 0; i++) {
 		const size_t len = iov[i].iov_len < n ? iov[i].iov_len : n;
 

@@ -73,6 +73,152 @@ static void a_file_is_not_refused(void **state)
 	assert_int_equal(close(s), 0);
 }
 
+/* ---- how calls end ---- */
+
+/* The peer went away while nothing was asked of it: it never had the next request. */
+static void a_reset_while_idle_is_no_failure(void **state)
+{
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+
+	(void) state;
+	exchange(c, s);
+	peer_reset(s);
+	wait_for(c, POLLIN);
+	assert_int_equal(send(c, ask, sizeof(ask) - 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, ECONNRESET);
+	assert_int_equal(close(c), 0);
+	assert_totals(p.key, 1, 0, 1);
+}
+
+/* The same, told by a read before; the write has EPIPE then. */
+static void a_write_after_the_end_is_no_failure(void **state)
+{
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+	char byte;
+
+	(void) state;
+	exchange(c, s);
+	peer_reset(s);
+	wait_for(c, POLLIN);
+	assert_int_equal(recv(c, &byte, 1, 0), -1);
+	assert_int_equal(send(c, ask, sizeof(ask) - 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	assert_int_equal(close(c), 0);
+	assert_totals(p.key, 1, 0, 1);
+}
+
+/* Given up after a promise, or half a head: that is no answer. */
+static void a_promise_is_no_answer(void **state)
+{
+	static const char *const promises[] = { "HTTP/1.1 100 Continue\r\n\r\n",
+						"HTTP/1.1 200 OK\r\nX-Slow: " };
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(promises) / sizeof(promises[0]); i++) {
+		struct peer p = peer_silent();
+		const int c = tcp_connected(&p), s = peer_accept(&p);
+
+		(void) peer_gets(c, s, ask);
+		answer(c, s, promises[i]);
+		patience_passes();
+		assert_int_equal(close(c), 0);
+		assert_totals(p.key, 0, 1, 0);
+		assert_int_equal(close(s), 0);
+	}
+}
+
+/* What was answered to a request that cannot be followed is an answer all the same. */
+static void an_answer_to_the_unfollowed_is_one(void **state)
+{
+	static const char strange[] = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
+				      "Transfer-Encoding: chunked\r\n\r\n";
+	struct peer p = peer_silent();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+
+	(void) state;
+	exchange(c, s);
+	(void) peer_gets(c, s, strange);
+	answer(c, s, ok);
+	patience_passes();
+	assert_int_equal(close(c), 0);
+	assert_totals(p.key, 2, 0, 0);
+	assert_int_equal(close(s), 0);
+}
+
+/* Nor is it less of one when the program has it thrown away. */
+static void an_answer_thrown_away_is_one(void **state)
+{
+	struct peer p = peer_silent();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+
+	(void) state;
+	exchange(c, s);
+	(void) peer_gets(c, s, ask);
+	assert_int_equal(send(s, ok, sizeof(ok) - 1, 0), sizeof(ok) - 1);
+	wait_for(c, POLLIN);
+	assert_int_equal(recv(c, NULL, sizeof(ok) - 1, MSG_TRUNC), sizeof(ok) - 1);
+	patience_passes();
+	assert_int_equal(close(c), 0);
+	assert_totals(p.key, 2, 0, 0);
+	assert_int_equal(close(s), 0);
+}
+
+/* Having nothing more to say is no reason to get no answer. */
+static void half_closed_without_an_answer_is_a_failure(void **state)
+{
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+	char byte;
+
+	(void) state;
+	(void) peer_gets(c, s, ask);
+	assert_int_equal(shutdown(c, SHUT_WR), 0);
+	assert_int_equal(close(s), 0);
+	wait_for(c, POLLIN);
+	assert_int_equal(recv(c, &byte, 1, 0), 0);
+	assert_int_equal(close(c), 0);
+	assert_totals(p.key, 0, 1, 0);
+}
+
+static void heads_decide_and_not_what_follows(void **state)
+{
+	static const struct {
+		const char *name, *ask, *answer;
+		uint64_t good, bad;
+	} rows[] = {
+		{ "HEAD", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+		  "HTTP/1.1 503 Busy\r\nContent-Length: 9\r\n\r\n", 0, 1 },
+		{ "1xx before", ask,
+		  "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", 0, 1 },
+		{ "101", "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+		  "HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 1, 0 },
+		{ "CONNECT", "CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n",
+		  "HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n", 0, 1 },
+		{ "until close", ask, "HTTP/1.0 200 OK\r\n\r\nbytes", 1, 0 },
+		{ "an early answer",
+		  "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n",
+		  "HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n", 1, 0 },
+		{ "a stream given up", ask,
+		  "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n", 1, 0 },
+	};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct peer p = peer_silent();
+		const int c = tcp_connected(&p), s = peer_accept(&p);
+
+		print_message("# %s\n", rows[i].name);
+		(void) peer_gets(c, s, rows[i].ask);
+		answer(c, s, rows[i].answer);
+		patience_passes();
+		assert_int_equal(close(c), 0);
+		assert_totals(p.key, rows[i].good, rows[i].bad, 0);
+		assert_int_equal(close(s), 0);
+	}
+}
+
 /* ---- many messages in a call ---- */
 
 /*
@@ -118,6 +264,13 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_file_is_not_refused),
+		cmocka_unit_test(a_reset_while_idle_is_no_failure),
+		cmocka_unit_test(a_write_after_the_end_is_no_failure),
+		cmocka_unit_test(a_promise_is_no_answer),
+		cmocka_unit_test(an_answer_to_the_unfollowed_is_one),
+		cmocka_unit_test(an_answer_thrown_away_is_one),
+		cmocka_unit_test(half_closed_without_an_answer_is_a_failure),
+		cmocka_unit_test(heads_decide_and_not_what_follows),
 		cmocka_unit_test(half_a_message_is_the_last),
 	};
 
