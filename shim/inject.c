@@ -335,10 +335,11 @@ static void head_complete(struct traffic *t, int fd, fds_word word, size_t at, s
 	}
 	if (head->method == HTTP1_CONNECT || head->lines >= LINES_FULL)
 		return;
-	if (!stream_same_socket(fd, word)) {
+	if (!stream_same_socket(fd, word) || !stream_saw_all(fd, word, !t->added)) {
 		http1_lost(&t->requests);
 		return;
 	}
+	t->added = true;
 	p->at = at;
 	add_fields(t, r, &wrote, p);
 	if (t->rewrite)
@@ -780,7 +781,7 @@ static bool proven(struct traffic *t, int fd, fds_word word)
 	bool same = false;
 
 	if (guard_enter()) {
-		same = stream_same_socket(fd, word) && stream_ours_alone(fd, word);
+		same = stream_same_socket(fd, word) && stream_saw_all(fd, word, false);
 		if (!same) {
 			http1_lost(&t->requests);
 			t->patch_due = false;

@@ -43,7 +43,8 @@ struct stream {
 	bool inbound;
 	bool judged;           /* @admission holds a ticket, or did */
 	bool renewed;          /* its present call is not its first */
-	uint32_t forks;        /* life_forks() when it was opened */
+	uint32_t forks;        /* life_forks() when its present call began */
+	uint32_t born_forks;   /* life_forks() when it was opened */
 	_Atomic int fd;        /* a descriptor of it, for the look at exit */
 	uint64_t cookie;       /* of the socket; 0: unknown */
 	uint64_t opened_at;
@@ -124,7 +125,7 @@ static bool open_in(int fd, const struct admission *a, bool inbound, uint64_t no
 	const bool judged = a != NULL && a->judged;
 
 	atomic_store_explicit(&s->pid, life_pid(), memory_order_relaxed);
-	s->forks = life_forks();
+	s->forks = s->born_forks = life_forks();
 	s->cookie = cookie_of(fd);
 	s->opened_at = now;
 	s->inbound = inbound;
@@ -813,11 +814,13 @@ uint64_t stream_unseen(int fd, fds_word word)
 	return sent > seen ? sent - seen : 0;
 }
 
-bool stream_ours_alone(int fd, fds_word word)
+bool stream_saw_all(int fd, fds_word word, bool first)
 {
 	const struct stream *s = stream_of(word);
 
-	return (ours(s) && s->forks == life_forks()) || stream_unseen(fd, word) == 0;
+	if (!first && ours(s) && s->born_forks == life_forks())
+		return true;
+	return stream_unseen(fd, word) == 0;
 }
 
 uint32_t stream_pid(fds_word word)

@@ -90,11 +90,13 @@ bool stream_lasts(fds_word word);
 
 /*
  * stream_unseen - bytes that the kernel has on the connection, sent by whoever, past our hooks
- * stream_ours_alone - did nobody send on it who came by it in a fork, if there was one?
+ * stream_saw_all - are there none? Asked where there may be: @first, before the first head
+ *   (libc's stdio, and libraries that bind past us, write unseen), and where a forked process
+ *   has the connection as well. Else true.
  * Context: one getsockopt(2), if any; errno clobbered.
  */
 uint64_t stream_unseen(int fd, fds_word word);
-bool stream_ours_alone(int fd, fds_word word);
+bool stream_saw_all(int fd, fds_word word, bool first);
 
 /* Whose stream it is: the pid that opened it. */
 uint32_t stream_pid(fds_word word);

@@ -136,7 +136,7 @@ bool traffic_begins(fds_word word, bool inbound)
 	atomic_store_explicit(&t->popped, 0, memory_order_relaxed);
 	t->status = 0;
 	t->owner = t->making = (struct request_token) { 0 };
-	t->asked = t->head_open = t->line_said = false;
+	t->asked = t->added = t->head_open = t->line_said = false;
 	t->queued = t->ids_taken = t->rewrite = t->injected = false;
 	t->patch_due = false;
 	atomic_store_explicit(&t->tail_len, 0, memory_order_relaxed);
@@ -610,7 +610,7 @@ static void last_of_tail(struct traffic *t, int fd, fds_word word)
 {
 	const uint32_t left = atomic_load_explicit(&t->tail_len, memory_order_relaxed);
 
-	if (left == 0 || !stream_same_socket(fd, word) || !stream_ours_alone(fd, word))
+	if (left == 0 || !stream_same_socket(fd, word) || !stream_saw_all(fd, word, false))
 		return;
 	(void) raw_syscall(SYS_sendto, fd, (long) (t->block + t->tail_at), left,
 			   MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);

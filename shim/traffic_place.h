@@ -39,6 +39,7 @@ struct traffic {
 	const void *maker;             /* guard of the thread that had it made */
 	struct request_token making;
 	bool asked;                    /* a request has begun on this connection */
+	bool added;                    /* something was added on it, or may be */
 	bool head_open;                /* from a head's first byte until its last was taken */
 	bool line_said;                /* the next byte begins a head, and that was told */
 	bool queued, ids_taken, rewrite; /* of the present head */

@@ -73,6 +73,52 @@ static void a_file_is_not_refused(void **state)
 	assert_int_equal(close(s), 0);
 }
 
+/* ---- bytes that went past us ---- */
+
+static const char post[] = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 32\r\n\r\n";
+
+/* A body may look like a request: of one whose head we have not seen nothing is known. */
+static void nothing_is_added_behind_unseen_bytes(void **state)
+{
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+	char got[256];
+
+	(void) state;
+	/* As stdio does, or a library that binds past us. */
+	assert_int_equal(past_hooks(SYS_sendto, c, (long) post, sizeof(post) - 1, 0, 0, 0),
+			 sizeof(post) - 1);
+	assert_int_equal(recv(s, got, sizeof(got), 0), sizeof(post) - 1);
+	assert_string_equal(peer_gets(c, s, ask), ask);
+	assert_int_equal(close(c), 0);
+	assert_int_equal(close(s), 0);
+}
+
+static int send_a_head(void *arg)
+{
+	return write(*(const int *) arg, post, sizeof(post) - 1) == sizeof(post) - 1 ? 0 : __LINE__;
+}
+
+static void nothing_is_added_behind_a_childs_bytes(void **state)
+{
+	struct peer p = peer_listening();
+	int c = tcp_connected(&p), s = peer_accept(&p);
+	char got[256];
+
+	(void) state;
+	exchange(c, s);
+	assert_int_equal(child_status(send_a_head, &c), 0);
+	/* Read by nobody yet, or acknowledged: the kernel counts both. */
+	assert_int_equal(write(c, ask, sizeof(ask) - 1), sizeof(ask) - 1);
+
+	const size_t both = sizeof(post) - 1 + sizeof(ask) - 1;
+
+	assert_int_equal(recv(s, got, both, MSG_WAITALL), both);
+	assert_memory_equal(got + sizeof(post) - 1, ask, sizeof(ask) - 1);
+	assert_int_equal(close(c), 0);
+	assert_int_equal(close(s), 0);
+}
+
 /* ---- how calls end ---- */
 
 /* The peer went away while nothing was asked of it: it never had the next request. */
@@ -264,6 +310,8 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_file_is_not_refused),
+		cmocka_unit_test(nothing_is_added_behind_unseen_bytes),
+		cmocka_unit_test(nothing_is_added_behind_a_childs_bytes),
 		cmocka_unit_test(a_reset_while_idle_is_no_failure),
 		cmocka_unit_test(a_write_after_the_end_is_no_failure),
 		cmocka_unit_test(a_promise_is_no_answer),

@@ -146,11 +146,13 @@ EXPORTED ssize_t write(int fd, const void *buf, size_t len)
 EXPORTED ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *addr,
 		       socklen_t addr_len)
 {
-	const struct iovec v = { (void *) buf, len };
+	struct iovec v = { (void *) buf, len };
+	const struct msghdr msg = {
+		.msg_name = (void *) addr, .msg_namelen = addr_len, .msg_iov = &v, .msg_iovlen = 1,
+	};
 
-	return fd == stingy.fd ? take(fd, &v, 1, NULL, flags)
-			       : answer(raw_syscall(SYS_sendto, fd, (long) buf, (long) len, flags,
-						    (long) addr, addr_len));
+	/* A point of cancellation, as libc's own is. */
+	return fd == stingy.fd ? take(fd, &v, 1, NULL, flags) : next_sendmsg(fd, &msg, flags);
 }
 
 EXPORTED ssize_t send(int fd, const void *buf, size_t len, int flags)
