@@ -653,10 +653,11 @@ static struct verdict judge(const struct stream *s, int fd, uint64_t now)
 		return (struct verdict) { BREAKER_FAILURE, 0 };
 	if (sent_at != 0) {
 		const bool waited = clock_since(sent_at, now) >= s->admission.policy.patience_ns;
+		const bool due = wanted || awaits_head(s); /* it may have waited by poll(2) */
 
-		if (waited && (wanted || !shut))
+		if (waited && (due || !shut))
 			return vain(s, sent_at, now);
-		return (struct verdict) { wanted ? BREAKER_EXCLUDED : BREAKER_SUCCESS, 0 };
+		return (struct verdict) { due ? BREAKER_EXCLUDED : BREAKER_SUCCESS, 0 };
 	}
 	if (wanted)
 		return vain(s, s->opened_at, now);

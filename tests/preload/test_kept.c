@@ -228,6 +228,19 @@ static void half_closed_without_an_answer_is_a_failure(void **state)
 	assert_totals(p.key, 0, 1, 0);
 }
 
+/* A client that waits by poll(2) and has less patience than we: that says nothing. */
+static void a_request_given_up_soon_is_excluded(void **state)
+{
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+
+	(void) state;
+	(void) peer_gets(c, s, ask);
+	assert_int_equal(close(c), 0);
+	assert_totals(p.key, 0, 0, 1);
+	assert_int_equal(close(s), 0);
+}
+
 static void heads_decide_and_not_what_follows(void **state)
 {
 	static const struct {
@@ -318,6 +331,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(an_answer_to_the_unfollowed_is_one),
 		cmocka_unit_test(an_answer_thrown_away_is_one),
 		cmocka_unit_test(half_closed_without_an_answer_is_a_failure),
+		cmocka_unit_test(a_request_given_up_soon_is_excluded),
 		cmocka_unit_test(heads_decide_and_not_what_follows),
 		cmocka_unit_test(half_a_message_is_the_last),
 	};
