@@ -58,7 +58,8 @@ static inline int agentshim_traceparent(char out[AGENTSHIM_TRACEPARENT_SIZE])
 /*
  * agentshim_span_begin - begin a span within the one that the thread is in
  * Calls that the thread makes are its children, until the same thread has said
- * agentshim_span_end(). What it never ends is told as "abandoned" when the process exits.
+ * agentshim_span_end(). What it never ends is told as "abandoned" when the process exits, and
+ * not at all when that is by _exit, exec or a signal.
  * In an event loop end it before going back there: between an `await` and the next other
  * tasks run, whose calls are none of this span's.
  * @name: of the operation; copied, and cut to some 150 bytes

@@ -84,9 +84,8 @@ static struct request_token around_the_loop(void)
 {
 	const struct request *r = request_at(guard.own);
 
-	return r != NULL && r->outer && !atomic_load_explicit(&life->serves, memory_order_relaxed)
-		       ? guard.own
-		       : (struct request_token) { 0 };
+	return r != NULL && r->outer && !request_has_served() ? guard.own
+							      : (struct request_token) { 0 };
 }
 
 static bool begun_here(const struct request *r)
@@ -214,10 +213,7 @@ void current_inherit(const struct current_heritage *h)
 
 const struct context *current_environment(void)
 {
-	return context_some(&environment) &&
-			       !atomic_load_explicit(&life->serves, memory_order_relaxed)
-		       ? &environment
-		       : NULL;
+	return context_some(&environment) && !request_has_served() ? &environment : NULL;
 }
 
 const char *current_environment_state(void)

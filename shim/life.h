@@ -20,7 +20,6 @@ struct life {
 	_Atomic uint32_t ring;   /* 1 + the ring claimed; 0 none */
 	_Atomic uint32_t building; /* shared.c's lock: somebody maps files just now */
 	_Atomic uint32_t served_requests, idle_requests, own_spans, tops; /* request.h */
-	_Atomic uint32_t serves; /* it has been asked over HTTP: it is a server */
 	_Atomic uint64_t seed, drawn; /* of random ids (request.c); seed 0: none yet */
 	_Atomic uint64_t start;  /* stands in for the start time: one number per process */
 };

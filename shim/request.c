@@ -30,6 +30,7 @@ static struct pool pool = POOL(chunks, struct request, CHUNK_BITS);
 
 /* Copied by fork, as what threads remember of it is. Relaxed: a number that is compared. */
 static _Atomic uint32_t begun;
+static _Atomic bool served;
 
 static struct request *at(uint32_t place)
 {
@@ -185,7 +186,8 @@ void request_serves(struct request *r)
 	r->by_loop = guard.loops;
 	guard.unanswered++;
 	request_stage_set(r, REQUEST_READING);
-	atomic_store_explicit(&life->serves, 1, memory_order_relaxed);
+	if (!request_has_served())
+		atomic_store_explicit(&served, true, memory_order_relaxed);
 	(void) atomic_fetch_add_explicit(&life->served_requests, 1, memory_order_relaxed);
 	(void) atomic_fetch_add_explicit(&begun, 1, memory_order_relaxed);
 }
@@ -630,4 +632,9 @@ uint32_t request_work_count(void)
 uint32_t request_begun(void)
 {
 	return atomic_load_explicit(&begun, memory_order_relaxed);
+}
+
+bool request_has_served(void)
+{
+	return atomic_load_explicit(&served, memory_order_relaxed);
 }

@@ -193,6 +193,9 @@ uint32_t request_idle_count(void);
 
 bool request_is_idle(const struct request *r);
 
+/* request_has_served - is this a server, or a child of one? It has been asked over HTTP. */
+bool request_has_served(void);
+
 /* Requests served at this moment, by this process. */
 uint32_t request_served_count(void);
 

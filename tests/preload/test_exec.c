@@ -332,10 +332,38 @@ static void a_helper_starts_programs_for_who_started_it(void **state)
 	served_answer(&s);
 }
 
+/* 0 when a call without an owner stands in the trace that the process was started in. */
+static int calls_in_its_start(void *arg)
+{
+	char head[CARRIED_SIZE], value[256];
+
+	(void) arg;
+	carried_by_call(head);
+	field_of(head, "traceparent", value);
+	CHECK(memcmp(value + 3, START + 3, 32) == 0);
+	field_of(head, "tracestate", value);
+	CHECK(strcmp(value, "s=1") == 0);
+	return 0;
+}
+
+/* Or all that a server does between its requests were one endless trace. */
+static void a_server_is_no_child_of_its_environment(void **state)
+{
+	struct served s;
+
+	(void) state;
+	assert_int_equal(calls_in_its_start(NULL), 0);
+	s = served_begin("");
+	served_answer(&s);
+	assert_int_not_equal(calls_in_its_start(NULL), 0);
+	assert_int_not_equal(child_status(calls_in_its_start, NULL), 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const extra[] = { "TRACEPARENT=" START, "TRACESTATE=s=1", NULL };
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_server_is_no_child_of_its_environment),
 		cmocka_unit_test(children_of_no_request_have_what_they_were_given),
 		cmocka_unit_test(children_of_a_request_have_its_context),
 		cmocka_unit_test(what_this_process_was_started_with_is_replaced),

@@ -629,6 +629,8 @@ static void off_means_off(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		/* First, as this program serves nobody yet. */
+		cmocka_unit_test(a_tick_of_an_event_loop_ends_all_but_what_is_around_it),
 		cmocka_unit_test(a_thread_without_work_has_no_traceparent),
 		cmocka_unit_test(without_a_request_a_span_is_a_root),
 		cmocka_unit_test(a_served_request_is_the_place_of_its_thread),
@@ -644,7 +646,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_forked_child_goes_on_in_it_and_tells_nothing_of_it),
 		cmocka_unit_test(a_vfork_child_changes_nothing),
 		cmocka_unit_test(handlers_may_have_spans),
-		cmocka_unit_test(a_tick_of_an_event_loop_ends_all_but_what_is_around_it),
 		cmocka_unit_test(unsampled_spans_have_a_place_and_are_not_told),
 		cmocka_unit_test(the_environment_is_a_parent_of_who_serves_nobody),
 		cmocka_unit_test(a_bad_environment_is_none),
