@@ -27,6 +27,7 @@ struct guard {
 	uint32_t tid, tid_of;       /* the thread's id, and the pid that it is of */
 	uint32_t unanswered;        /* requests that it has read and not answered yet */
 	bool inherited;             /* it began with what its creator worked on (thread.c) */
+	uint64_t wall_at, wall_ahead; /* of life_wall() */
 	bool loops;                 /* it has come to a tick of an event loop */
 	const void *aside;          /* frame of a library's hook that speaks for its sockets */
 };

@@ -147,7 +147,7 @@ static bool head_begins(struct traffic *t, int fd, fds_word word, bool ask, int 
 		const struct request_token owner =
 			t->asked ? current_owner() : current_first_owner(t->owner, t->maker);
 
-		t->making = call_begin(owner, clock_wall(), now);
+		t->making = call_begin(owner, life_wall(now), now);
 		if (!t->asked)
 			request_call(t->owner, -1); /* the request has its own place in the count */
 	}

@@ -28,6 +28,7 @@
 
 #define ARGUMENTS_MAX  64 /* a script's name stands among the first of them */
 #define ARGUMENTS_SIZE 4096
+#define WALL_STANDS_NS NS_PER_MS
 
 static struct life first_life; /* until there is a page, and where there is none */
 struct life *life = &first_life;
@@ -70,6 +71,16 @@ uint32_t life_tid(void)
 		guard.tid_of = pid;
 	}
 	return guard.tid;
+}
+
+uint64_t life_wall(uint64_t now)
+{
+	/* Also after a step back, as into another time namespace: the difference goes round. */
+	if (now - guard.wall_at >= WALL_STANDS_NS) {
+		guard.wall_at = now;
+		guard.wall_ahead = clock_wall() - now;
+	}
+	return now + guard.wall_ahead;
 }
 
 bool life_acts(void)

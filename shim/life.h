@@ -60,6 +60,14 @@ bool life_acts(void);
  */
 bool life_gone(uint32_t pid);
 
+/*
+ * life_wall - CLOCK_REALTIME at @now, a CLOCK_MONOTONIC that the caller has just read
+ * The distance of the two is looked at again after a millisecond of this thread's: what begins
+ * sooner than that after somebody set the clock has begun before, as far as it tells.
+ * Context: as clock_wall(), under the guard.
+ */
+uint64_t life_wall(uint64_t now);
+
 /* How often this process has forked, for connections that a child may be using as well. */
 uint32_t life_forks(void);
 

@@ -382,8 +382,8 @@ static void on_request_read(struct traffic *t, int fd, fds_word word, enum http1
 {
 	switch (stop) {
 	case HTTP1_LINE:
-		t->began_wall = clock_wall();
 		t->began_mono = clock_now();
+		t->began_wall = life_wall(t->began_mono);
 		break;
 	case HTTP1_HEAD_DONE:
 		served_head(t, fd);
