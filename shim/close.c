@@ -23,7 +23,10 @@ static void leave(int fd, fds_word word)
 {
 	const int saved = errno;
 
-	if (life_own_memory() && guard_enter()) {
+	if (!life_own_memory())
+		return;
+	inbound_ends_here(fd);
+	if (guard_enter()) {
 		traffic_closes(fd, word);
 		stream_leave(fd, word);
 		guard_leave();
@@ -35,9 +38,10 @@ void close_leaving(int fd)
 {
 	const fds_word word = fds_get(fd);
 
-	inbound_ends(fd);
 	if (__builtin_expect(word != 0, 0))
 		leave(fd, word);
+	else
+		inbound_ends(fd);
 }
 
 EXPORT int close(int fd)

@@ -71,13 +71,15 @@ void inbound_begins(int fd)
 
 void inbound_ends(int fd)
 {
-	const bool was_accepted = is_set(words, fd), listened = is_set(listeners, fd);
+	if ((is_set(words, fd) || is_set(listeners, fd)) && life_own_memory())
+		inbound_ends_here(fd);
+}
 
-	if ((!was_accepted && !listened) || !life_own_memory())
-		return;
-	if (was_accepted)
+void inbound_ends_here(int fd)
+{
+	if (is_set(words, fd))
 		clear(words, fd);
-	if (listened)
+	if (is_set(listeners, fd))
 		clear(listeners, fd);
 }
 

@@ -16,6 +16,9 @@
 void inbound_begins(int fd);
 void inbound_ends(int fd);
 
+/* inbound_ends_here - inbound_ends() by who has just asked life_own_memory() */
+void inbound_ends_here(int fd);
+
 /*
  * inbound_listens - @fd waits for connections; inbound_is_listener - does it?
  * Context: as inbound_begins(); the question is two loads.
