@@ -8,6 +8,7 @@
 
 #include "core/clock.h"
 #include "shim/connect.h"
+#include "shim/curl.h"
 #include "shim/follow.h"
 #include "shim/guard.h"
 #include "shim/life.h"
@@ -77,7 +78,7 @@ enum gate connect_gate(int fd, const struct sockaddr *addr, socklen_t len, int *
 		return GATE_PASS;
 	if (word != 0 && stream_pending(fd, word))
 		return GATE_FOLLOW; /* asks how the first connect fares */
-	if (connected(fd))
+	if (connected(fd) || curl_speaks_for(addr, now))
 		return GATE_PASS;
 
 	switch (shared_admit(addr, now, &admission, ret_errno)) {

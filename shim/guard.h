@@ -49,14 +49,29 @@ static inline bool guard_enter(void)
 }
 
 /*
- * Are we below the frame of a hook that speaks for sockets (curl.h)? A frame that was left by
- * siglongjmp or an exception lies above the stack pointer no more, unless the thread has gone
- * down as deep again; the next call into the library sets it right.
+ * guard_aside - are we below the frame of a hook that speaks for sockets (curl.h)?
+ * guard_aside_enter - its frame is @frame; returns what guard_aside_leave() is to put back
+ *
+ * A frame that was left by siglongjmp or an exception counts no more once the thread is above
+ * it, and for good after its next call into the library from there.
  */
 static inline bool guard_aside(void)
 {
 	return guard.aside != NULL &&
 	       (uintptr_t) __builtin_frame_address(0) < (uintptr_t) guard.aside;
+}
+
+static inline const void *guard_aside_enter(const void *frame)
+{
+	const void *outer = (uintptr_t) frame < (uintptr_t) guard.aside ? guard.aside : NULL;
+
+	guard.aside = frame;
+	return outer;
+}
+
+static inline void guard_aside_leave(const void *outer)
+{
+	guard.aside = outer;
 }
 
 static inline void guard_leave(void)

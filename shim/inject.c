@@ -19,6 +19,7 @@
 #include "shim/blob.h"
 #include "shim/call.h"
 #include "shim/cleanup.h"
+#include "shim/curl.h"
 #include "shim/current.h"
 #include "shim/guard.h"
 #include "shim/life.h"
@@ -134,10 +135,13 @@ static bool admitted(fds_word word, uint64_t now, int *ret_errno)
 static bool head_begins(struct traffic *t, int fd, fds_word word, bool ask, int *ret_errno)
 {
 	const uint64_t now = clock_now();
+	bool spoken;
 
 	if (t->head_open)
 		return true;
-	if (ask && t->asked && traffic_in_flight(t) == 0 && !admitted(word, now, ret_errno)) {
+	spoken = curl_speaks_again(stream_admission(word));
+	if (ask && t->asked && traffic_in_flight(t) == 0 && !spoken &&
+	    !admitted(word, now, ret_errno)) {
 		if (stream_same_socket(fd, word))
 			return false;
 		http1_lost(&t->requests);
@@ -147,7 +151,8 @@ static bool head_begins(struct traffic *t, int fd, fds_word word, bool ask, int 
 		const struct request_token owner =
 			t->asked ? current_owner() : current_first_owner(t->owner, t->maker);
 
-		t->making = call_begin(owner, life_wall(now), now);
+		if (!spoken)
+			t->making = call_begin(owner, life_wall(now), now);
 		if (!t->asked)
 			request_call(t->owner, -1); /* the request has its own place in the count */
 	}

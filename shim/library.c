@@ -140,31 +140,33 @@ static const char *string(const struct object *o, uintptr_t offset)
 
 /* ---- a name in its tables ---- */
 
-/* Is symbol @index a function of that name, for everybody, in its default version? */
-static library_function *defined(const struct object *o, uint32_t index, const char *name)
+/*
+ * The address of symbol @index, if it has that name and type, for everybody, in its default
+ * version; else 0.
+ */
+static uintptr_t defined(const struct object *o, uint32_t index, const char *name, unsigned type)
 {
 	const ElfW(Sym) *s = &o->symbols[index];
-	library_function *f;
 
 	if (!readable(o, s, sizeof(*s)) || s->st_shndx == SHN_UNDEF ||
-	    ELF64_ST_TYPE(s->st_info) != STT_FUNC || ELF64_ST_BIND(s->st_info) == STB_LOCAL)
-		return NULL;
+	    ELF64_ST_TYPE(s->st_info) != type || ELF64_ST_BIND(s->st_info) == STB_LOCAL)
+		return 0;
 	if (o->versions != NULL &&
 	    (!readable(o, &o->versions[index], sizeof(*o->versions)) ||
 	     (o->versions[index] & HIDDEN) != 0))
-		return NULL;
+		return 0;
 
 	const char *text = string(o, s->st_name);
 	const uintptr_t address = o->base + s->st_value;
 
-	if (text == NULL || strcmp(text, name) != 0 || !holds(o, address, 1, PF_X))
-		return NULL;
-	memcpy(&f, &address, sizeof(f));
-	return f;
+	if (text == NULL || strcmp(text, name) != 0 ||
+	    !holds(o, address, 1, type == STT_FUNC ? PF_X : PF_R))
+		return 0;
+	return address;
 }
 
 /* Header: buckets, first symbol, words of the filter, its shift; filter; buckets; chains. */
-static library_function *by_gnu_hash(const struct object *o, const char *name)
+static uintptr_t by_gnu_hash(const struct object *o, const char *name, unsigned type)
 {
 	const uint32_t n_buckets = o->gnu_hash[0], first = o->gnu_hash[1], words = o->gnu_hash[2];
 	const uint32_t *buckets = o->gnu_hash + 4 + (size_t) words * (sizeof(ElfW(Addr)) / 4);
@@ -174,23 +176,23 @@ static library_function *by_gnu_hash(const struct object *o, const char *name)
 	for (const char *c = name; *c != '\0'; c++)
 		hash = hash * 33 + (unsigned char) *c;
 	if (n_buckets == 0 || !readable(o, buckets, (size_t) n_buckets * 4))
-		return NULL;
+		return 0;
 	/* An empty bucket is 0, below the first symbol (trap T9). */
 	for (uint32_t i = buckets[hash % n_buckets], n = 0; i >= first && n < CHAIN_MAX; i++, n++) {
 		const uint32_t *link = &chains[i - first];
 
 		if (!readable(o, link, sizeof(*link)))
-			return NULL;
+			return 0;
 
-		library_function *f = (*link | 1) == (hash | 1) ? defined(o, i, name) : NULL;
+		const uintptr_t found = (*link | 1) == (hash | 1) ? defined(o, i, name, type) : 0;
 
-		if (f != NULL || (*link & 1) != 0)
-			return f;
+		if (found != 0 || (*link & 1) != 0)
+			return found;
 	}
-	return NULL;
+	return 0;
 }
 
-static library_function *by_old_hash(const struct object *o, const char *name)
+static uintptr_t by_old_hash(const struct object *o, const char *name, unsigned type)
 {
 	const uint32_t n_buckets = o->old_hash[0], n_chains = o->old_hash[1];
 	const uint32_t *buckets = o->old_hash + 2, *chains = buckets + n_buckets;
@@ -201,24 +203,33 @@ static library_function *by_old_hash(const struct object *o, const char *name)
 		hash = (hash ^ (hash >> 24 & 0xf0)) & 0x0fffffff;
 	}
 	if (n_buckets == 0 || !readable(o, buckets, ((size_t) n_buckets + n_chains) * 4))
-		return NULL;
+		return 0;
 	for (uint32_t i = buckets[hash % n_buckets], n = 0; i != 0 && i < n_chains && n < CHAIN_MAX;
 	     i = chains[i], n++) {
-		library_function *f = defined(o, i, name);
+		const uintptr_t found = defined(o, i, name, type);
 
-		if (f != NULL)
-			return f;
+		if (found != 0)
+			return found;
 	}
-	return NULL;
+	return 0;
 }
 
-static library_function *find(const struct object *o, const char *name)
+static uintptr_t find(const struct object *o, const char *name, unsigned type)
 {
 	if (o->symbols == NULL)
-		return NULL;
+		return 0;
 	if (o->gnu_hash != NULL)
-		return by_gnu_hash(o, name);
-	return o->old_hash != NULL ? by_old_hash(o, name) : NULL;
+		return by_gnu_hash(o, name, type);
+	return o->old_hash != NULL ? by_old_hash(o, name, type) : 0;
+}
+
+static library_function *function(const struct object *o, const char *name)
+{
+	const uintptr_t address = find(o, name, STT_FUNC);
+	library_function *f = NULL;
+
+	memcpy(&f, &address, sizeof(f));
+	return f;
 }
 
 /* ---- the loader's list ---- */
@@ -295,7 +306,8 @@ static int find_library(struct dl_phdr_info *info, size_t size, void *arg)
 	if (real_is_ours((const void *) o.begin))
 		return 0;
 	read_dynamic(&o);
-	if (find(&o, s->kind->names[0]) == NULL)
+	/* A second copy of us would send the call back. */
+	if (function(&o, s->kind->names[0]) == NULL || find(&o, "agentshim_version", STT_OBJECT) != 0)
 		return 0;
 
 	const enum fit fit = fit_of(s, &o);
@@ -305,7 +317,7 @@ static int find_library(struct dl_phdr_info *info, size_t size, void *arg)
 	s->fit = fit;
 	s->found = (struct library) { .begin = o.begin, .end = o.end };
 	for (unsigned i = 0; i < s->kind->n; i++)
-		s->found.functions[i] = find(&o, s->kind->names[i]);
+		s->found.functions[i] = function(&o, s->kind->names[i]);
 	return 0;
 }
 

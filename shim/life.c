@@ -15,6 +15,7 @@
 
 #include "core/clock.h"
 #include "core/rcu.h"
+#include "shim/curl.h"
 #include "shim/current.h"
 #include "shim/guard.h"
 #include "shim/own.h"
@@ -218,6 +219,7 @@ __attribute__((destructor)) static void unload(void)
 
 	if (armed && life_own_memory() && guard_enter()) {
 		own_end_all();
+		curl_settle_all();
 		stream_settle_all();
 		guard_leave();
 	}

@@ -10,6 +10,7 @@
 #include "tests/preload/traced.h"
 
 #include <dlfcn.h>
+#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -1468,6 +1469,25 @@ static void hands_down(const struct hook *h)
 }
 
 static const struct kind creating = {.own = {hands_down}};
+/* A program without libcurl that asks for its functions by name: the answer is a plain no. */
+static void fails_without_libcurl(const struct hook *h)
+{
+	CURL *(*const init)(void) = (CURL * (*)(void)) dlsym(RTLD_DEFAULT, "curl_easy_init");
+	CURLMsg *(*const read_info)(CURLM *, int *) =
+		(CURLMsg * (*)(CURLM *, int *)) dlsym(RTLD_DEFAULT, "curl_multi_info_read");
+	CURLcode (*const perform)(CURL *) =
+		(CURLcode(*)(CURL *)) dlsym(RTLD_DEFAULT, "curl_easy_perform");
+	int left = 0;
+
+	(void)h;
+	assert_null(dlsym(RTLD_DEFAULT, "curl_version"));
+	assert_null(init());
+	assert_null(read_info(NULL, &left));
+	assert_int_equal(perform(NULL), CURLE_FAILED_INIT);
+}
+
+/* Their stories are test_curl's. */
+static const struct kind transferring = {.own = {fails_without_libcurl}};
 
 /* ---- the table ---- */
 
@@ -1605,6 +1625,19 @@ static const struct hook hooks[] = {
 	{"agentshim_span_begin", .kind = &spanning},
 	{"agentshim_span_tag", .kind = &spanning},
 	{"agentshim_span_end", .kind = &spanning},
+
+	{"curl_easy_cleanup", .as = "without libcurl", .kind = &transferring},
+	{"curl_easy_duphandle", .as = "without libcurl", .kind = &transferring},
+	{"curl_easy_init", .as = "without libcurl", .kind = &transferring},
+	{"curl_easy_perform", .as = "without libcurl", .kind = &transferring},
+	{"curl_easy_reset", .as = "without libcurl", .kind = &transferring},
+	{"curl_easy_setopt", .as = "without libcurl", .kind = &transferring},
+	{"curl_multi_add_handle", .as = "without libcurl", .kind = &transferring},
+	{"curl_multi_cleanup", .as = "without libcurl", .kind = &transferring},
+	{"curl_multi_info_read", .as = "without libcurl", .kind = &transferring},
+	{"curl_multi_perform", .as = "without libcurl", .kind = &transferring},
+	{"curl_multi_remove_handle", .as = "without libcurl", .kind = &transferring},
+	{"curl_multi_socket_action", .as = "without libcurl", .kind = &transferring},
 };
 
 /* ---- the stories ---- */
