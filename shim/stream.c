@@ -571,9 +571,7 @@ void stream_received(int fd, fds_word word, ssize_t rc, int error, size_t wanted
 		if (wanted == 0)
 			return;
 		const bool shut = atomic_load_explicit(&s->write_shut, memory_order_relaxed);
-		const bool asked =
-			awaits_head(s) &&
-			atomic_load_explicit(&s->first_sent_at, memory_order_relaxed) != 0;
+		const bool asked = awaits_head(s) && traffic_waits(word);
 
 		settle_by_io(fd, word, shut && !asked ? BREAKER_SUCCESS : BREAKER_FAILURE, 0);
 		return;
@@ -611,7 +609,7 @@ static struct verdict vain(const struct stream *s, uint64_t since, uint64_t now)
 }
 
 /* What an open connection comes to when the program lets go of it now. */
-static struct verdict judge(const struct stream *s, int fd, uint64_t now)
+static struct verdict judge(const struct stream *s, int fd, fds_word word, uint64_t now)
 {
 	const uint64_t sent_at = atomic_load_explicit(&s->last_sent_at, memory_order_relaxed);
 	const bool wanted = atomic_load_explicit(&s->read_wanted, memory_order_relaxed);
@@ -653,7 +651,8 @@ static struct verdict judge(const struct stream *s, int fd, uint64_t now)
 		return (struct verdict) { BREAKER_FAILURE, 0 };
 	if (sent_at != 0) {
 		const bool waited = clock_since(sent_at, now) >= s->admission.policy.patience_ns;
-		const bool due = wanted || awaits_head(s); /* it may have waited by poll(2) */
+		const bool due = wanted || /* it may have waited by poll(2) */
+				 (awaits_head(s) && traffic_waits(word));
 
 		if (waited && (due || !shut))
 			return vain(s, sent_at, now);
@@ -674,7 +673,7 @@ static void give_up(struct stream *s, int fd, fds_word word)
 		return;
 	if (ours(s)) {
 		const uint64_t now = clock_now();
-		const struct verdict v = judge(s, fd, now);
+		const struct verdict v = judge(s, fd, word, now);
 
 		shared_settle(&s->admission, final(s, v.outcome, connecting), v.error, now);
 	}

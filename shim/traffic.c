@@ -496,6 +496,11 @@ static void turn_to_owner(const struct traffic *t)
 		current_turn_back(t->owner);
 }
 
+bool traffic_waits(fds_word word)
+{
+	return traffic_in_flight(traffic_at(word)) > 0;
+}
+
 void traffic_turn(fds_word word)
 {
 	if (settings->trace && stream_http(word) == STREAM_HTTP && !traffic_at(word)->inbound)

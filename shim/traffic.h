@@ -42,6 +42,9 @@ void traffic_ends(fds_word word);
 void traffic_closes(int fd, fds_word word);
 void traffic_leaves(int fd, fds_word word);
 
+/* traffic_waits - is a request on its way that has no whole answer yet? Context: any thread. */
+bool traffic_waits(fds_word word);
+
 /* traffic_turn - the program asks how the connect fared: it turns to whom that is for. */
 void traffic_turn(fds_word word);
 
