@@ -101,13 +101,14 @@ bool peer_named(const char *host, uint16_t port, struct peer *ret, bool *ret_add
 	return true;
 }
 
-void peer_of(const struct sockaddr *addr, uint64_t now, struct peer *ret)
+static void name(const struct sockaddr *addr, const struct names_latest *latest, uint64_t now,
+		 struct peer *ret)
 {
 	const struct in6_addr address = peer_address(addr);
 	const bool v4 = IN6_IS_ADDR_V4MAPPED(&address);
 	ret->followed = false;
 
-	ret->named = names != NULL && names_find(names, &address, &guard.latest, now, ret->host,
+	ret->named = names != NULL && names_find(names, &address, latest, now, ret->host,
 						 &ret->followed);
 	if (!ret->named) {
 		struct text host = text_in(ret->host, sizeof(ret->host));
@@ -116,6 +117,18 @@ void peer_of(const struct sockaddr *addr, uint64_t now, struct peer *ret)
 	}
 	ret->who = (struct config_peer) { ret->host, address, port_of(addr) };
 	write_key(ret, !ret->named && !v4);
+}
+
+void peer_of(const struct sockaddr *addr, uint64_t now, struct peer *ret)
+{
+	name(addr, &guard.latest, now, ret);
+}
+
+void peer_known_as(const struct sockaddr *addr, uint64_t now, struct peer *ret)
+{
+	static const struct names_latest nothing;
+
+	name(addr, &nothing, now, ret);
 }
 
 uint32_t peer_hash(const char *key)

@@ -34,6 +34,9 @@ void peer_learn(const char *host, const struct in6_addr *addresses, size_t n);
  */
 void peer_of(const struct sockaddr *addr, uint64_t now, struct peer *ret);
 
+/* peer_known_as - the same by what the whole process looked up, not by this thread's latest */
+void peer_known_as(const struct sockaddr *addr, uint64_t now, struct peer *ret);
+
 /*
  * peer_named - the peer that a program names by itself, without a look-up of ours
  * @host: a name or an address, no brackets; folded as a looked up one

@@ -41,10 +41,10 @@ static struct pool pool = POOL(chunks, struct transfer, CHUNK_BITS);
 static _Atomic uint32_t buckets[BUCKETS];
 
 /*
- * How many transfers under way are spoken for, by hash of their peer and, of those by name, by
- * port. Two peers that share a counter cost a call's outcome at worst.
+ * How many transfers under way are spoken for, by hash of their peer; of those by name by port,
+ * too, and of those whose name libcurl resolves unseen. Two peers that share a counter cost a call's outcome at worst.
  */
-static _Atomic uint32_t spoken_peers[SPOKEN], spoken_ports[SPOKEN];
+static _Atomic uint32_t spoken_peers[SPOKEN], spoken_ports[SPOKEN], loose_ports[SPOKEN];
 
 static struct transfer *at(uint32_t number)
 {
@@ -224,6 +224,9 @@ bool transfer_option(struct transfer_options *o, CURLoption option, void *value)
 	case CURLOPT_ERRORBUFFER:
 		o->errors = value;
 		return true;
+	case CURLOPT_RESOLVE:
+		o->resolves = value != NULL;
+		return true;
 	case CURLOPT_CONNECT_TO:
 		o->connect_to = value;
 		return true;
@@ -336,6 +339,9 @@ static void speak(struct transfer *t, int difference)
 	if (t->named)
 		(void) atomic_fetch_add_explicit(&spoken_ports[t->port % SPOKEN],
 						 (uint32_t) difference, memory_order_relaxed);
+	if (t->loose)
+		(void) atomic_fetch_add_explicit(&loose_ports[t->port % SPOKEN],
+						 (uint32_t) difference, memory_order_relaxed);
 }
 
 static bool counted(_Atomic uint32_t *counters, uint32_t hash)
@@ -350,9 +356,15 @@ bool curl_speaks_for(const struct sockaddr *addr, uint64_t now)
 	if (!guard_aside())
 		return false;
 	peer_of(addr, now, &peer);
-	/* Not every libcurl asks getaddrinfo, and an address may have several names. */
-	return counted(spoken_peers, peer_hash(peer.key)) ||
-	       (!peer.named && counted(spoken_ports, peer.who.port));
+	if (counted(spoken_peers, peer_hash(peer.key)) || counted(loose_ports, peer.who.port))
+		return true;
+	/*
+	 * libcurl looks names up in other threads, or without getaddrinfo: this thread's latest
+	 * lookup may be of long ago. An address without a name, or with several, may be anybody's.
+	 */
+	peer_known_as(addr, now, &peer);
+	return counted(peer.named ? spoken_peers : spoken_ports,
+		       peer.named ? peer_hash(peer.key) : peer.who.port);
 }
 
 bool curl_speaks_again(const struct admission *a)
@@ -527,6 +539,15 @@ static void trace(struct transfer *t)
 		traffic_count(METRICS_INJECTED);
 }
 
+/* libcurl has its addresses built in, for names that end so as well. */
+static bool is_localhost(const char *host)
+{
+	const size_t n = strlen(host), own = strlen("localhost");
+
+	return n >= own && strcasecmp(host + n - own, "localhost") == 0 &&
+	       (n == own || host[n - own - 1] == '.');
+}
+
 /* Under the guard. */
 static bool begin(struct transfer *t, const void *multi)
 {
@@ -543,6 +564,7 @@ static bool begin(struct transfer *t, const void *multi)
 					: 80;
 	t->began = clock_now();
 	t->named = !address_parse(o->url.host, &address);
+	t->loose = t->named && (o->resolves || is_localhost(o->url.host));
 
 	const enum shared_verdict verdict = shared_admit_name(
 		o->url.host, t->port, voice == WE_SPEAK, t->began, &t->admission, t->key);

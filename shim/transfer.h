@@ -50,7 +50,7 @@ struct transfer_options {
 	curl_opensocket_callback open_socket;
 	char *errors;                  /* CURL_ERROR_SIZE bytes of the program's, or NULL */
 	long fresh, port;
-	bool follows, connect_only, unix_socket, url_by_handle;
+	bool follows, connect_only, unix_socket, url_by_handle, resolves;
 	enum transfer_proxy proxy;
 	enum transfer_scheme default_scheme;
 	struct transfer_url url;
@@ -68,6 +68,7 @@ struct transfer {
 	uint32_t pid;
 	bool spoken;                   /* counted among those that curl_speaks_for() answers for */
 	bool named;                    /* @spoken by a name, not by an address */
+	bool loose;                    /* and nobody sees how libcurl resolves that */
 	bool refused;                  /* it is to open no socket */
 	bool tls;
 	uint16_t port;

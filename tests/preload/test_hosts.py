@@ -8,6 +8,7 @@ tests answers with: a caller that prints ECONNREFUSED twice and EHOSTUNREACH met
 """
 import errno
 import glob
+import http.server
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 
 SHIM = os.path.abspath(sys.argv[1])
 HOSTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'hosts')
@@ -189,6 +191,63 @@ def exceptions_and_cancellation_pass():
     assert host.status == 0 and host.err == '', str(host)
 
 
+class Web:
+    """Answers GET with 200 and keeps the lines of each head."""
+
+    def __init__(self):
+        web = self
+        self.heads = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = 'HTTP/1.1'
+
+            def do_GET(self):       # pylint: disable=invalid-name
+                web.heads.append([name.lower() for name, _ in self.headers.items()])
+                self.send_response(200)
+                self.send_header('Content-Length', '0')
+                self.end_headers()
+
+            def log_message(self, *_):      # pylint: disable=arguments-differ
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.url = f'http://127.0.0.1:{self.server.server_port}/'
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def curl_plugin(soname):
+    """A plugin that is linked to the libcurl of that name, or None where there is none."""
+    found = glob.glob('/usr/lib/*/' + soname) + glob.glob('/usr/lib64/' + soname)
+    return found and built('curl_plugin.c', '-shared', '-fPIC', '-Wl,-soname,by-' + soname,
+                           f'-l:{soname}')
+
+
+def each_plugin_reaches_its_own_libcurl():
+    """Loaded with RTLD_LOCAL, side by side, and again after they went (T2)."""
+    plugins = {tls: curl_plugin(soname) for tls, soname in
+               (('OpenSSL', 'libcurl.so.4'), ('GnuTLS', 'libcurl-gnutls.so.4'))}
+    if not plugins['GnuTLS']:
+        raise Skip('libcurl3-gnutls is not installed')
+    rounds = 4
+    for order in ('OpenSSL', 'GnuTLS'), ('GnuTLS', 'OpenSSL'):
+        with Web() as web:
+            host = Host(built('curl_host.c'), web.url, str(rounds),
+                        *[plugins[tls] for tls in order])
+        assert host.status == 0 and host.err == '', str(host)
+        seen = [line.split('/')[0].split()[0] for line in host.out.splitlines()]
+        expect(seen, [tls for tls in order for _ in range(2)] * rounds, host)
+        assert len(web.heads) == 4 * rounds, web.heads
+        for head in web.heads:
+            assert head.count('traceparent') == 1 and head.count('x-one') == 1, head
+
+
 def python_spawns_programs_by_vfork():
     """Children that close everything leave the parent's calls followed (T5)."""
     host = Host('/usr/bin/python3', os.path.join(HOSTS, 'spawner.py'))
@@ -224,6 +283,7 @@ TESTS = [
     jemalloc_beside_us,
     exceptions_and_cancellation_pass,
     python_spawns_programs_by_vfork,
+    each_plugin_reaches_its_own_libcurl,
     valgrind_finds_nothing_of_ours,
 ]
 
