@@ -667,8 +667,9 @@ static bool waits(int fd, int flags)
  * The kernel took @n bytes of the piece from byte @done of the program's on.
  * Returns how many of the program's that were; what is left of our fields is the tail.
  */
-static size_t account(struct traffic *t, const struct portion *p, size_t done, size_t n)
+static size_t account(struct sending *s, const struct portion *p, size_t done, size_t n)
 {
+	struct traffic *t = s->t;
 	const size_t before = adds(t, p, done) ? p->at - done : n;
 
 	if (n <= before)
@@ -678,6 +679,7 @@ static size_t account(struct traffic *t, const struct portion *p, size_t done, s
 	if (n >= before + p->fields_len)
 		return n - p->fields_len;
 	t->tail_at = (uint32_t) (n - before);
+	t->tail_unseen = stream_unseen(s->fd, s->word);
 	atomic_store_explicit(&t->tail_len, (uint32_t) (p->fields_len - (n - before)),
 			      memory_order_release);
 	return before;
@@ -726,7 +728,7 @@ static size_t send_piece(struct sending *s, const struct portion *p, bool last)
 
 		if (n < 0)
 			break;
-		done += account(s->t, p, done, (size_t) n);
+		done += account(s, p, done, (size_t) n);
 		if ((size_t) n == v.bytes)
 			continue;
 		if (s->total + done > 0 || !only_ours_went(s))
@@ -780,13 +782,15 @@ static ssize_t sent_plain(int fd, fds_word word, struct traffic *t, struct porti
 	return rc;
 }
 
-/* Are the bytes that we have yet to send due on @fd? If not, or never again, they are dropped. */
+/* Are the bytes that we have yet to send due on @fd? If not they never are again, and go. */
 static bool proven(struct traffic *t, int fd, fds_word word)
 {
+	const bool tail = atomic_load_explicit(&t->tail_len, memory_order_relaxed) > 0;
 	bool same = false;
 
 	if (guard_enter()) {
-		same = stream_same_socket(fd, word) && stream_saw_all(fd, word, false);
+		same = tail ? traffic_tail_due(t, fd, word)
+			    : stream_same_socket(fd, word) && stream_saw_all(fd, word, false);
 		if (!same) {
 			http1_lost(&t->requests);
 			t->patch_due = false;
@@ -915,7 +919,7 @@ static void never_returned(void *arg)
 {
 	const struct holder *h = arg;
 	const uint32_t left = atomic_load_explicit(&h->t->tail_len, memory_order_relaxed);
-	const uint64_t went = left > 0 ? stream_unseen(h->fd, h->word) : 0;
+	const uint64_t went = left > 0 ? stream_unseen(h->fd, h->word) - h->t->tail_unseen : 0;
 
 	http1_lost(&h->t->requests);
 	h->t->patch_due = false;

@@ -610,12 +610,20 @@ void traffic_read_end(int fd, fds_word word, int error)
 	traffic_leave(word, STREAM_IN);
 }
 
-/* The program has given up in the middle of a head; it was not to be ours that is cut. */
+bool traffic_tail_due(const struct traffic *t, int fd, fds_word word)
+{
+	return stream_same_socket(fd, word) && stream_unseen(fd, word) == t->tail_unseen;
+}
+
+/*
+ * The program has given up in the middle of a head; it was not to be ours that is cut. A child
+ * that closes what it inherited has given nothing up.
+ */
 static void last_of_tail(struct traffic *t, int fd, fds_word word)
 {
 	const uint32_t left = atomic_load_explicit(&t->tail_len, memory_order_relaxed);
 
-	if (left == 0 || !stream_same_socket(fd, word) || !stream_saw_all(fd, word, false))
+	if (left == 0 || stream_pid(word) != life_pid() || !traffic_tail_due(t, fd, word))
 		return;
 	(void) raw_syscall(SYS_sendto, fd, (long) (t->block + t->tail_at), left,
 			   MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);

