@@ -385,6 +385,49 @@ static void the_tail_goes_before_another_threads_bytes(void **state)
 	stream_free(&s);
 }
 
+static void nothing(int sig)
+{
+	(void) sig;
+}
+
+/* While one thread is in a call another's bytes go by: what they were is not guessed at. */
+static void what_went_by_is_not_guessed_at(void **state)
+{
+	static const char post[] = "POST / HTTP/1.1\r\nContent-Length: 22\r\n\r\n";
+	static const char body[] = "GET / HTTP/1.1\r\nH: h\r\n\r\n";
+	const struct sigaction action = { .sa_handler = nothing };
+	struct stream s = { 0 };
+	struct writer waits = { .bytes = HEAD "\r\n", .len = BLANK + 2 };
+	pthread_t thread;
+	int peer;
+
+	(void) state;
+	(void) sigaction(SIGUSR1, &action, NULL);
+	waits.fd = connected(&server, &peer);
+	allow(waits.fd, 0);
+	stingy->waits = false;
+	stingy->pauses = true;
+	assert_int_equal(pthread_create(&thread, NULL, write_once, &waits), 0);
+	while (!stingy->waits)
+		sched_yield();
+	stingy->fd = -1;
+	assert_int_equal(write(waits.fd, post, sizeof(post) - 1), sizeof(post) - 1);
+	stingy->pauses = false;
+	while (!atomic_load(&waits.done)) {
+		(void) pthread_kill(thread, SIGUSR1);
+		sched_yield();
+	}
+	(void) pthread_join(thread, NULL);
+	assert_int_equal(waits.rc, -1);
+	assert_int_equal(waits.error, EAGAIN);
+	assert_int_equal(write(waits.fd, body, sizeof(body) - 1), sizeof(body) - 1);
+	stream_add(&s, "%s%s", post, body);
+	assert_wire(&s, drained(peer), true, false);
+	(void) close(waits.fd);
+	(void) raw_close(peer);
+	stream_free(&s);
+}
+
 /* ---- zero-copy ---- */
 
 static unsigned notices(int fd)
@@ -969,6 +1012,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(small_buffers_hold_up_nobody),
 		cmocka_unit_test(two_threads_on_one_stream),
 		cmocka_unit_test(the_tail_goes_before_another_threads_bytes),
+		cmocka_unit_test(what_went_by_is_not_guessed_at),
 		cmocka_unit_test(every_zero_copy_call_has_one_notice),
 		cmocka_unit_test(a_file_waits_for_the_tail),
 		cmocka_unit_test(a_file_after_a_head_is_its_body),

@@ -92,6 +92,7 @@ static ssize_t take(int fd, const struct iovec *iov, size_t n_iov, const struct 
 	if (total == 0)
 		return 0;
 	if (stingy.counts && stingy.budget == 0) {
+		stingy.waits = stingy.pauses;
 		while (stingy.pauses)
 			pause();
 		return refuse(EAGAIN);

@@ -22,8 +22,9 @@ struct stingy {
 	bool strict;       /* other flags are wrong */
 	bool counts;       /* @budget is so many bytes more; then nothing is taken, */
 	size_t budget;
-	bool pauses;       /* or the call waits for ever */
+	_Atomic bool pauses; /* or the call waits until a signal finds this false */
 
+	_Atomic bool waits; /* one does */
 	unsigned calls;
 	bool refused;      /* the last one: not everything was taken */
 	int error;         /* of the last one that failed; 0 none */
