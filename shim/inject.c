@@ -824,7 +824,7 @@ static ssize_t send_pieces(struct sending *s, struct cursor *c, ssize_t (*plain)
 
 	do {
 		if (!guard_enter())
-			break;
+			return s->total > 0 ? (ssize_t) s->total : plain(arg);
 		cut_piece(s->t, s->fd, s->word, c, s->total == 0, &p, &s->error);
 		guard_leave();
 		if (p.refused)

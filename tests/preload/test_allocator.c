@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "agentshim.h"
@@ -85,10 +86,38 @@ static void a_call(const struct peer *p)
 	(void) close(c);
 }
 
+/* With fields that need more room than there is at first, answers of all kinds, many buffers. */
+static void an_exchange(const struct peer *p)
+{
+	static const char head[] = "GET / HTTP/1.1\r\nHost: h\r\n", long_field[] = "X-Trace-Id: ";
+	static const char answers[] = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n";
+	static char much[20000];
+	struct iovec many[300];
+	struct mmsghdr msg = { .msg_hdr = { .msg_iov = many, .msg_iovlen = 4 } };
+	const int c = tcp_connected(p), s = peer_accept(p);
+	char buf[100];
+
+	(void) memset(much, 'a', sizeof(much));
+	for (size_t i = 0; i < 300; i++)
+		many[i] = (struct iovec) { (char *) head, 0 };
+	many[0].iov_len = sizeof(head) - 1;
+	many[1] = (struct iovec) { (char *) long_field, sizeof(long_field) - 1 };
+	many[2] = (struct iovec) { much, sizeof(much) };
+	many[299] = (struct iovec) { (char *) "\r\n\r\n", 4 };
+	assert_true(writev(c, many, 300) > 20000);
+	many[3] = many[299];
+	assert_int_equal(sendmmsg(c, &msg, 1, 0), 1);
+	assert_int_equal(send(s, answers, sizeof(answers) - 1, 0), sizeof(answers) - 1);
+	assert_true(recv(c, buf, sizeof(buf), 0) > 0);
+	(void) close(s);
+	(void) recv(c, buf, sizeof(buf), 0);
+	(void) close(c);
+}
+
 /* The first call maps files, the trip writes an event with its stack, refusals follow. */
 static void no_hook_allocates(void **state)
 {
-	struct peer well = peer_listening(), sick = peer_refusing();
+	struct peer well = peer_listening(), sick = peer_refusing(), asked = peer_listening();
 
 	(void) state;
 
@@ -96,6 +125,7 @@ static void no_hook_allocates(void **state)
 
 	for (int i = 0; i < 3; i++)
 		a_call(&well);
+	an_exchange(&asked);
 	for (int i = 0; i < TRIP_AT + 3; i++)
 		a_call(&sick);
 

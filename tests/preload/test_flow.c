@@ -922,6 +922,92 @@ static void a_thread_cancelled_in_a_send(void **state)
 	goes_on(fd, peer, "x");
 }
 
+/* ---- arguments that are no good ---- */
+
+/* Nothing is sent, and nothing is lost of what comes. */
+static void calls_of_nothing_are_nothing(void **state)
+{
+	const struct msghdr msg = { 0 };
+	struct stream s = one_head();
+	int peer;
+	const int fd = connected(&server, &peer);
+
+	(void) state;
+	assert_int_equal(sendmsg(fd, &msg, 0), 0);
+	assert_int_equal(writev(fd, NULL, 0), 0);
+	assert_int_equal(send(fd, "", 0, 0), 0);
+	assert_int_equal(send(fd, s.bytes, 10, 0), 10);
+	assert_int_equal(sendmsg(fd, &msg, 0), 0);
+	assert_int_equal(send(fd, s.bytes + 10, s.len - 10, 0), (ssize_t) s.len - 10);
+	assert_wire(&s, drained(peer), true, false);
+	(void) close(fd);
+	(void) raw_close(peer);
+	stream_free(&s);
+}
+
+/* Of a connection that is there Fast Open makes nothing else. */
+static void fast_open_on_a_connection_is_the_kernels(void **state)
+{
+	struct stream s = one_head();
+	int peer, peer2;
+	const int fd = connected(&server, &peer);
+	int bare = (int) past_hooks(SYS_socket, AF_INET, SOCK_STREAM, 0, 0, 0, 0);
+
+	(void) state;
+	assert_int_equal(past_hooks(SYS_connect, bare, (long) &server.addr, sizeof(server.addr), 0, 0, 0),
+			 0);
+	peer2 = peer_accept(&server);
+
+	const long told = past_hooks(SYS_sendto, bare, (long) s.bytes, (long) s.len,
+				     MSG_FASTOPEN | MSG_NOSIGNAL, (long) &server.addr,
+				     sizeof(server.addr));
+	const ssize_t rc = sendto(fd, s.bytes, s.len, MSG_FASTOPEN | MSG_NOSIGNAL,
+				  (const struct sockaddr *) &server.addr, sizeof(server.addr));
+
+	assert_int_equal(rc < 0 ? -errno : rc, told);
+	(void) raw_close(bare);
+	(void) raw_close(peer2);
+	(void) close(fd);
+	(void) raw_close(peer);
+	stream_free(&s);
+}
+
+static void bad_addresses_are_the_kernels(void **state)
+{
+	const struct iovec v = { (void *) -1, 5 };
+	const struct msghdr msg = { .msg_iov = (struct iovec *) -1, .msg_iovlen = 1 };
+	const struct msghdr to = { .msg_iov = (struct iovec *) &v, .msg_iovlen = 1 };
+	void *nowhere = NULL;
+	size_t too_many = SIZE_MAX / 2 + 2;
+	struct stream s = one_head();
+	int peer;
+	const int fd = connected(&server, &peer);
+
+	(void) state;
+	assert_int_equal(write(fd, *(void *volatile *) &nowhere, 5), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(send(fd, (void *) -1, 5, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(writev(fd, (struct iovec *) -1, 1), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(writev(fd, &v, 1), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(sendmsg(fd, &to, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	stingy->fd = -1;
+	assert_int_equal(write(fd, s.bytes, *(volatile size_t *) &too_many), -1);
+	assert_int_equal(sendmsg(fd, &msg, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(sendmsg(fd, (struct msghdr *) -1, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(sendmmsg(fd, (struct mmsghdr *) -1, 1, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(drained(peer), 0);
+	(void) close(fd);
+	(void) raw_close(peer);
+	stream_free(&s);
+}
+
 /* ---- handlers and vfork children ---- */
 
 static int busy;
@@ -1027,6 +1113,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_jump_out_of_a_waiting_tail),
 		cmocka_unit_test(a_jump_out_of_a_waiting_send),
 		cmocka_unit_test(a_thread_cancelled_in_a_send),
+		cmocka_unit_test(calls_of_nothing_are_nothing),
+		cmocka_unit_test(fast_open_on_a_connection_is_the_kernels),
+		cmocka_unit_test(bad_addresses_are_the_kernels),
 		cmocka_unit_test(a_handler_sends_in_the_middle_of_us),
 		cmocka_unit_test(a_vfork_child_in_the_middle),
 		cmocka_unit_test(descriptors_stay),

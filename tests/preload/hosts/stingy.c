@@ -66,6 +66,7 @@ static size_t part_of(size_t n)
 	return below(100) < stingy.one ? 1 : 1 + below(n - 1);
 }
 
+/* libc's: a point of cancellation. */
 static ssize_t (*next_sendmsg)(int, const struct msghdr *, int);
 
 __attribute__((constructor)) static void find_next(void)
@@ -73,15 +74,14 @@ __attribute__((constructor)) static void find_next(void)
 	next_sendmsg = (ssize_t (*)(int, const struct msghdr *, int)) dlsym(RTLD_NEXT, "sendmsg");
 }
 
-static ssize_t take(int fd, const struct iovec *iov, size_t n_iov, const struct msghdr *msg, int flags)
+static ssize_t take(int fd, const struct iovec *iov, size_t n_iov, int flags)
 {
 	static struct iovec part[IOV_MAX];
 	struct msghdr some = { .msg_iov = part };
 	size_t total = 0, left;
 
-	if (fd != stingy.fd) /* libc's sendmsg is a point of cancellation */
-		return msg != NULL ? next_sendmsg(fd, msg, flags)
-				   : answer(raw_syscall(SYS_writev, fd, (long) iov, (long) n_iov, 0, 0, 0));
+	if (fd != stingy.fd)
+		return answer(raw_syscall(SYS_writev, fd, (long) iov, (long) n_iov, 0, 0, 0));
 	stingy.calls++;
 	stingy.refused = false;
 	stingy.more = (flags & MSG_MORE) != 0;
@@ -128,19 +128,20 @@ static ssize_t take(int fd, const struct iovec *iov, size_t n_iov, const struct 
 
 EXPORTED ssize_t writev(int fd, const struct iovec *iov, int n)
 {
-	return take(fd, iov, (size_t) n, NULL, 0);
+	return take(fd, iov, (size_t) n, 0);
 }
 
 EXPORTED ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	return take(fd, msg->msg_iov, msg->msg_iovlen, msg, flags);
+	return fd == stingy.fd ? take(fd, msg->msg_iov, msg->msg_iovlen, flags)
+			       : next_sendmsg(fd, msg, flags);
 }
 
 EXPORTED ssize_t write(int fd, const void *buf, size_t len)
 {
 	const struct iovec v = { (void *) buf, len };
 
-	return fd == stingy.fd ? take(fd, &v, 1, NULL, 0)
+	return fd == stingy.fd ? take(fd, &v, 1, 0)
 			       : answer(raw_syscall(SYS_write, fd, (long) buf, (long) len, 0, 0, 0));
 }
 
@@ -152,8 +153,7 @@ EXPORTED ssize_t sendto(int fd, const void *buf, size_t len, int flags, const st
 		.msg_name = (void *) addr, .msg_namelen = addr_len, .msg_iov = &v, .msg_iovlen = 1,
 	};
 
-	/* A point of cancellation, as libc's own is. */
-	return fd == stingy.fd ? take(fd, &v, 1, NULL, flags) : next_sendmsg(fd, &msg, flags);
+	return fd == stingy.fd ? take(fd, &v, 1, flags) : next_sendmsg(fd, &msg, flags);
 }
 
 EXPORTED ssize_t send(int fd, const void *buf, size_t len, int flags)
