@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,7 @@ struct link {
 	int fd, peer;         /* ours, under the hooks; the receiver's, past them */
 	const struct stream *s;
 	size_t sent;          /* of the stream, as far as we were told */
+	size_t taken;         /* by the kernel, ours among them */
 	size_t got;           /* on the wire */
 	size_t drained_at;
 	bool over;            /* the connection broke down */
@@ -69,6 +71,15 @@ static void drain(struct link *l)
 	while ((n = raw_recv(l->peer, wire + l->got, WIRE_SIZE - l->got)) > 0)
 		l->got += (size_t) n;
 	l->drained_at = l->sent;
+}
+
+/* All that the kernel took; Nagle and pacing may have kept the end of it back. */
+static void drain_all(struct link *l)
+{
+	struct pollfd ready = { .fd = l->peer, .events = POLLIN };
+
+	for (drain(l); l->got < l->taken && poll(&ready, 1, 5000) == 1;)
+		drain(l);
 }
 
 /* ---- the program's calls ---- */
@@ -157,6 +168,7 @@ static ssize_t call(struct link *l, const char *bytes, size_t n)
 	const int flags = which >= 3 ? flags_for(r) : 0;
 	struct msghdr msg = { .msg_iov = vector };
 
+	l->taken += stingy->taken;
 	l->single = true;
 	l->call_from = l->sent;
 	l->call_to = l->sent + n;
@@ -296,6 +308,7 @@ static void temper(struct random *r, size_t len)
 	stingy->broken = false;
 	stingy->wrong = NULL;
 	stingy->error = 0;
+	stingy->taken = 0;
 }
 
 static const char *run_link(struct link *l, unsigned manner, bool maybe, char *span, size_t *ret_at)
@@ -304,7 +317,8 @@ static const char *run_link(struct link *l, unsigned manner, bool maybe, char *s
 
 	while (l->sent < l->s->len && !l->over && l->wrong == NULL)
 		send_all(l, next_cut(l, manner));
-	drain(l);
+	l->taken += stingy->taken;
+	drain_all(l);
 	*ret_at = l->got;
 	if (l->wrong != NULL)
 		return l->wrong;
@@ -485,7 +499,8 @@ static bool forwarded_case(long number)
 			l.over = true;
 	}
 	stingy->fd = -1;
-	drain(&l);
+	l.taken += stingy->taken;
+	drain_all(&l);
 	wrong = l.wrong;
 	if (wrong == NULL && !l.over) {
 		/* The block tells our id. */

@@ -53,14 +53,17 @@ static long raw_recv(int fd, void *buf, size_t len, int flags)
 	return past_hooks(SYS_recvfrom, fd, (long) buf, (long) len, flags, 0, 0);
 }
 
-/* What is there by now. */
+/* What is there by now, and what comes at once: Nagle and pacing may keep the end back. */
 static size_t drained(int fd)
 {
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
 	size_t got = 0;
 	long n;
 
-	while ((n = raw_recv(fd, wire + got, WIRE_SIZE - got, MSG_DONTWAIT)) > 0)
-		got += (size_t) n;
+	do {
+		while ((n = raw_recv(fd, wire + got, WIRE_SIZE - got, MSG_DONTWAIT)) > 0)
+			got += (size_t) n;
+	} while (n < 0 && poll(&ready, 1, 60) == 1);
 	return got;
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -335,12 +336,15 @@ static void peer_reads(int fd)
 /* Of what we sent as a client: on a kept connection, too, one block a head. */
 static void check_wire(struct link *l, const struct stream *s, bool whole)
 {
-	const char *wrong = l->wrong;
+	struct pollfd ready = { .fd = l->peer, .events = POLLIN };
 	size_t at;
 
-	if (wrong == NULL)
-		wrong = stream_check(s, wire, got, whole, l->blind, NULL, &at);
-	l->wrong = wrong;
+	if (l->wrong != NULL)
+		return;
+	do { /* the end of it may be under way */
+		peer_reads(l->peer);
+		l->wrong = stream_check(s, wire, got, whole, l->blind, NULL, &at);
+	} while (l->wrong != NULL && poll(&ready, 1, 200) == 1);
 }
 
 /* ---- what became of it ---- */
@@ -495,7 +499,6 @@ static bool asked(long number, struct stream *s, struct answers *a)
 		begun = goes + 1;
 	}
 	/* Gone in the middle: the connection ended early. */
-	peer_reads(l.peer);
 	check_wire(&l, s, begun == n);
 	(void) raw_close(l.peer);
 	if (recv(l.fd, &byte, 1, 0) != 0)
