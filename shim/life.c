@@ -121,9 +121,14 @@ const char *const *life_argv(void)
 	return arguments;
 }
 
-static void before_fork(void)
+void life_lent(void)
 {
 	atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed);
+}
+
+static void before_fork(void)
+{
+	life_lent();
 	rcu_before_fork();
 }
 

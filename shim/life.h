@@ -71,6 +71,9 @@ uint64_t life_wall(uint64_t now);
 /* How often this process has forked, for connections that a child may be using as well. */
 uint32_t life_forks(void);
 
+/* life_lent - a descriptor that is followed was given to another process: the same */
+void life_lent(void);
+
 /* Inode of the pid namespace; 0 when unknown. */
 uint64_t life_pidns(void);
 

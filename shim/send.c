@@ -278,12 +278,36 @@ static FOLLOWED ssize_t sendmsg_followed(int fd, const struct msghdr *msg, int f
 	return rc;
 }
 
+/* Connections that another process may write to from now on. */
+static FOLLOWED void note_passed(const struct msghdr *msg)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL;
+	     c = CMSG_NXTHDR((struct msghdr *) msg, c)) {
+		const size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			__builtin_memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (fds_get(fd) != 0)
+				life_lent();
+		}
+	}
+}
+
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	const fds_word word = fds_get(fd);
 
-	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1))
-		return real.sendmsg(fd, msg, flags);
+	if (__builtin_expect(word == 0 && (flags & MSG_FASTOPEN) == 0, 1)) {
+		const ssize_t rc = real.sendmsg(fd, msg, flags);
+
+		if (rc >= 0 && msg->msg_controllen > 0)
+			note_passed(msg);
+		return rc;
+	}
 	return sendmsg_followed(fd, msg, flags, word);
 }
 

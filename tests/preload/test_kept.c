@@ -119,6 +119,39 @@ static void nothing_is_added_behind_a_childs_bytes(void **state)
 	assert_int_equal(close(s), 0);
 }
 
+/* Handed to a process that is no child. */
+static void nothing_is_added_behind_a_borrowers_bytes(void **state)
+{
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr header;
+	} control = { 0 };
+	struct iovec v = { (char *) "x", 1 };
+	struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	char got[256];
+	int pair[2];
+
+	(void) state;
+	exchange(c, s);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	control.header.cmsg_len = CMSG_LEN(sizeof(int));
+	control.header.cmsg_level = SOL_SOCKET;
+	control.header.cmsg_type = SCM_RIGHTS;
+	memcpy(CMSG_DATA(&control.header), &c, sizeof(c));
+	assert_int_equal(sendmsg(pair[0], &msg, 0), 1);
+	assert_int_equal(past_hooks(SYS_sendto, c, (long) post, sizeof(post) - 1, 0, 0, 0),
+			 sizeof(post) - 1);
+	assert_int_equal(recv(s, got, sizeof(got), 0), sizeof(post) - 1);
+	assert_string_equal(peer_gets(c, s, ask), ask);
+	assert_int_equal(close(c), 0);
+	assert_int_equal(close(s), 0);
+	assert_int_equal(close(pair[0]), 0);
+	assert_int_equal(close(pair[1]), 0);
+}
+
 /* ---- how calls end ---- */
 
 /* The peer went away while nothing was asked of it: it never had the next request. */
@@ -325,6 +358,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_file_is_not_refused),
 		cmocka_unit_test(nothing_is_added_behind_unseen_bytes),
 		cmocka_unit_test(nothing_is_added_behind_a_childs_bytes),
+		cmocka_unit_test(nothing_is_added_behind_a_borrowers_bytes),
 		cmocka_unit_test(a_reset_while_idle_is_no_failure),
 		cmocka_unit_test(a_write_after_the_end_is_no_failure),
 		cmocka_unit_test(a_promise_is_no_answer),
