@@ -110,6 +110,11 @@ static uint64_t cookie_of(int fd)
 	return real.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
 }
 
+static bool watched(const struct stream *s)
+{
+	return atomic_load_explicit(&s->http, memory_order_relaxed) != STREAM_NOT_HTTP;
+}
+
 /* Lays a stream out and puts its number into the descriptor's word. */
 static bool open_in(int fd, const struct admission *a, bool inbound, uint64_t now)
 {
@@ -149,6 +154,8 @@ static bool open_in(int fd, const struct admission *a, bool inbound, uint64_t no
 			      memory_order_release);
 	if (fds_swap(fd, 0, word))
 		return true;
+	if (watched(s))
+		traffic_ends(word); /* a call is no longer under way for its owner */
 	atomic_store_explicit(&s->word, word_of(generation, 0, FREE, 0), memory_order_release);
 	pool_give(&pool, index);
 	return false;
@@ -309,11 +316,6 @@ static bool last_descriptor(const struct stream *s, fds_word word)
 static bool same_socket(const struct stream *s, int fd)
 {
 	return s->cookie == 0 || cookie_of(fd) == s->cookie;
-}
-
-static bool watched(const struct stream *s)
-{
-	return atomic_load_explicit(&s->http, memory_order_relaxed) != STREAM_NOT_HTTP;
 }
 
 /* Is HTTP spoken, so that a head and nothing less is the answer? */
