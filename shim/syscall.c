@@ -148,7 +148,22 @@ static void before(long n, const long a[6])
 #ifdef SYS_epoll_wait
 	case SYS_epoll_wait:
 #endif
+#ifdef SYS_epoll_pwait2
+	case SYS_epoll_pwait2:
+#endif
 		wait_on_epoll();
+		break;
+#ifdef SYS_poll
+	case SYS_poll:
+#endif
+	case SYS_ppoll:
+		wait_on_poll((struct pollfd *) a[0], (nfds_t) a[1]);
+		break;
+#ifdef SYS_select
+	case SYS_select:
+#endif
+	case SYS_pselect6:
+		wait_on_select((int) a[0], (const fd_set *) a[1]);
 		break;
 	case SYS_close:
 		close_leaving((int) a[0]);

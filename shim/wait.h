@@ -9,7 +9,8 @@
 /*
  * wait_on_... - a thread is about to wait on these; for hooks and for syscall(2)
  * @fds, @in: as the program gave them; only read (glibc declares poll a writer of its first)
- * Context: any thread, signal handlers too; no system call; errno kept.
+ * Context: any thread, signal handlers too; a look at a set that is worth one asks the kernel
+ * whether it is there, see readable.h; errno kept.
  */
 void wait_on_epoll(void);
 void wait_on_poll(struct pollfd *fds, nfds_t n);

@@ -228,6 +228,20 @@ STORY(who_answers_another_has_turned)
 	end(&b);
 }
 
+/* By its number, as libuv and allocators call: a wait for all the same. */
+STORY(a_wait_by_number_is_a_tick)
+{
+	const struct client a = client();
+	struct pollfd fds[2] = { { .fd = own.listener, .events = POLLIN },
+				 { .fd = a.served, .events = POLLIN } };
+	const struct timespec now = { 0 };
+
+	read_request(&a);
+	must(syscall(SYS_ppoll, fds, 2, &now, NULL, 8) == 0);
+	assert_child_of_nobody();
+	end(&a);
+}
+
 /* ---- pools of threads ---- */
 
 struct work {
@@ -326,6 +340,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_turn_to_what_is_not_followed_is_a_turn),
 		cmocka_unit_test(who_accepts_has_turned),
 		cmocka_unit_test(who_answers_another_has_turned),
+		cmocka_unit_test(a_wait_by_number_is_a_tick),
 		cmocka_unit_test(a_pool_that_reads_without_blocking_is_not_believed),
 		cmocka_unit_test(a_pool_that_blocks_is_believed),
 		cmocka_unit_test(a_program_that_hands_on_is_not_believed),
