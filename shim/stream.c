@@ -189,6 +189,18 @@ bool stream_accept(int fd)
 	return opened;
 }
 
+static bool open_ended(uint64_t seen)
+{
+	return (flags_of(seen) & ENDING) == 0 &&
+	       (phase_of(seen) == CONNECTING || phase_of(seen) == CONNECTED);
+}
+
+/* In a forked child the call is still its parent's to settle. */
+static bool ours(const struct stream *s)
+{
+	return atomic_load_explicit(&s->pid, memory_order_relaxed) == life_pid();
+}
+
 /*
  * Moves the word from @seen to @next. When nobody holds the stream any more it is given back;
  * both lanes are ours meanwhile, as its requests end then.
@@ -196,6 +208,7 @@ bool stream_accept(int fd)
 static bool move(struct stream *s, fds_word word, uint64_t seen, uint64_t next)
 {
 	const bool over = refs_of(next) == 0 && flags_of(next) == 0;
+	const bool unended = over && open_ended(next);
 
 	if (over)
 		next = word_of(generation_of(next), 0, SETTLED, STREAM_OUT | STREAM_IN);
@@ -203,6 +216,9 @@ static bool move(struct stream *s, fds_word word, uint64_t seen, uint64_t next)
 						     memory_order_relaxed))
 		return false;
 	if (over) {
+		/* Renewed while another thread closed the last descriptor. */
+		if (unended && ours(s))
+			shared_settle(&s->admission, BREAKER_EXCLUDED, 0, clock_now());
 		if (atomic_load_explicit(&s->http, memory_order_relaxed) != STREAM_NOT_HTTP)
 			traffic_ends(word);
 		/* Release: whoever opens it anew sees what we left. */
@@ -237,12 +253,6 @@ void stream_lane_give(fds_word word, enum stream_lane lane)
 	(void) flag(stream_of(word), word, 0, lane, 0);
 }
 
-static bool open_ended(uint64_t seen)
-{
-	return (flags_of(seen) & ENDING) == 0 &&
-	       (phase_of(seen) == CONNECTING || phase_of(seen) == CONNECTED);
-}
-
 /*
  * Claims the right to end the call: nobody else can, and the stream stays until
  * call_ended().
@@ -264,12 +274,6 @@ static bool call_end(struct stream *s, fds_word word)
 static void call_ended(struct stream *s, fds_word word)
 {
 	(void) flag(s, word, 0, ENDING, 0);
-}
-
-/* In a forked child the call is still its parent's to settle. */
-static bool ours(const struct stream *s)
-{
-	return atomic_load_explicit(&s->pid, memory_order_relaxed) == life_pid();
 }
 
 /*

@@ -318,6 +318,26 @@ static bool parted(enum http1_reason reason)
 	return reason == HTTP1_UPGRADED || reason == HTTP1_TUNNEL;
 }
 
+/*
+ * Where nothing was asked yet the connection is let go at once. Both lanes are ours then;
+ * a request may just begin in the other one.
+ */
+static void another_protocol(struct traffic *t, int fd, fds_word word, const struct http1 *p)
+{
+	const enum stream_lane other = (p == &t->requests) == t->inbound ? STREAM_OUT : STREAM_IN;
+	const bool alone = !t->asked && stream_lane_take(word, other);
+	const bool unused = alone && !t->asked;
+
+	if (unused) {
+		request_call(t->owner, -1);
+		t->owner = (struct request_token) { 0 };
+		blob_give(&t->arena_blob);
+	}
+	stream_http_ends(fd, word, unused ? STREAM_NOT_HTTP : STREAM_WAS_HTTP);
+	if (alone)
+		stream_lane_give(word, other);
+}
+
 void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1 *p)
 {
 	if (p->reason != HTTP1_FOLLOWED && p->reason != HTTP1_CUT_SHORT)
@@ -329,15 +349,10 @@ void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1
 		return;
 	if (p == &t->requests && p->reason == HTTP1_TUNNEL)
 		return; /* its answer is HTTP */
-	if (!t->asked) { /* another protocol */
-		request_call(t->owner, -1);
-		t->owner = (struct request_token) { 0 };
-		blob_give(&t->arena_blob);
-	}
 	/* Their end will not be seen: nobody is to work on them for ever. */
 	if (p == &t->responses && t->inbound)
 		pop_all(t, SPAN_NO_ERROR);
-	stream_http_ends(fd, word, t->asked ? STREAM_WAS_HTTP : STREAM_NOT_HTTP);
+	another_protocol(t, fd, word, p);
 	if (!t->inbound && p == &t->responses)
 		stream_judge_bytes(fd, word);
 }
