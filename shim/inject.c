@@ -754,7 +754,8 @@ static void push(int fd)
 /* Another thread sends on this connection just now, and maybe our tail is still to go. */
 static bool others_tail(int fd, fds_word word, int flags)
 {
-	while (traffic_tail(word)) {
+	/* In a forked child the other thread is its parent's, and sends it there. */
+	while (stream_pid(word) == life_pid() && traffic_tail(word)) {
 		if (!waits(fd, flags)) {
 			errno = EAGAIN;
 			return false;

@@ -290,8 +290,7 @@ bool traffic_tail(fds_word word)
 	/* Acquire: pairs with the release of whoever sent its last byte. */
 	return stream_http(word) != STREAM_NOT_HTTP &&
 	       atomic_load_explicit(&traffic_at(word)->tail_len, memory_order_acquire) > 0 &&
-	       stream_lasts(word) &&
-	       stream_pid(word) == life_pid(); /* else its parent's, and its parent sends it */
+	       stream_lasts(word);
 }
 
 /* ---- what cannot be followed ---- */
