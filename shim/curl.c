@@ -157,19 +157,6 @@ static void look(const struct transfer *t, curl_off_t ret[2])
 	(void) get(easy, CURLINFO_STARTTRANSFER_TIME_T, &ret[1]);
 }
 
-static bool begin(struct transfer *t, const void *multi)
-{
-	const int saved = errno;
-	const bool begun = transfer_begin(t, multi);
-
-	if (begun && multi != NULL)
-		look(t, t->before);
-	if (begun)
-		dress(t);
-	errno = saved;
-	return begun;
-}
-
 static void say_refused(const struct transfer *t)
 {
 	struct text text;
@@ -225,6 +212,22 @@ static void finish(struct transfer *t, CURLcode code, bool given_up)
 	t->list = NULL;
 	t->refused = false;
 	errno = saved;
+}
+
+static bool begin(struct transfer *t, const void *multi)
+{
+	const int saved = errno;
+	bool begun;
+
+	/* One that was left in the middle, by siglongjmp or by fork: the handle has its list still. */
+	finish(t, CURLE_OK, true);
+	begun = transfer_begin(t, multi);
+	if (begun && multi != NULL)
+		look(t, t->before);
+	if (begun)
+		dress(t);
+	errno = saved;
+	return begun;
 }
 
 /* ---- handles ---- */

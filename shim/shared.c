@@ -614,7 +614,8 @@ struct found {
 };
 
 /* Inside a read section: finds the peer's slot and copies its settings. */
-static void look_up(struct roster_entry *e, uint32_t map, uint64_t now, struct found *ret)
+static void look_up(struct roster_entry *e, uint32_t map, bool asks, uint64_t now,
+		    struct found *ret)
 {
 	const struct map *m = &maps[map];
 	const struct state_writer self = writer();
@@ -623,7 +624,7 @@ static void look_up(struct roster_entry *e, uint32_t map, uint64_t now, struct f
 	ret->admission.configured = e->policy.mode;
 	ret->mode = mode_of(m, e->policy.mode);
 	ret->wanted = e->wanted;
-	if (!e->wanted || ret->mode == POLICY_OFF || ret->mode == POLICY_FORCED_CLOSED)
+	if (!e->wanted || !asks || ret->mode == POLICY_OFF || ret->mode == POLICY_FORCED_CLOSED)
 		return;
 	ret->slot = roster_slot(e, m->state, &self, now, &ret->admission.ref, &ret->news);
 	ret->admission.map = map;
@@ -717,7 +718,7 @@ static enum shared_verdict admit(const struct peer *peer, bool asks, uint64_t no
 		map = w->map;
 		full = e == NULL;
 		if (e != NULL)
-			look_up(e, map, now, &found);
+			look_up(e, map, asks, now, &found);
 	}
 	if (entered)
 		rcu_leave();
@@ -735,7 +736,7 @@ static enum shared_verdict admit(const struct peer *peer, bool asks, uint64_t no
 	found.admission.peer = peer_hash(peer->key);
 	found.admission.followed = peer->followed;
 	found.admission.private_peer = !config_egress_allows(settings, &peer->who);
-	if (found.slot != NULL && asks)
+	if (found.slot != NULL)
 		return ask(&found, peer->key, now, ret, ret_errno);
 	if (!found.wanted)
 		return SHARED_UNGUARDED;

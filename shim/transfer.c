@@ -590,8 +590,6 @@ bool transfer_begin(struct transfer *t, const void *multi)
 {
 	bool begun = false;
 
-	/* One that was left in the middle, by siglongjmp or by fork. */
-	transfer_end(t, NULL);
 	if (armed && life_own_memory() && guard_enter()) {
 		begun = begin(t, multi);
 		guard_leave();

@@ -486,6 +486,75 @@ static void redirected_elsewhere(void **state)
 	stopped(b);
 }
 
+/* Each names the same peer, and libcurl thinks so too. */
+static void urls_of_every_form_name_the_peer(void **state)
+{
+	static const char *const forms[] = {
+		"http://%s/200",
+		"HTTP://%s/200?a=b#c",
+		"%s/200",
+		"http://user:secret@%s/200",
+		"http://%s/200/../200?@:/",
+	};
+	struct server *s = started(peer_listening());
+	CURL *c = client(s, "200", NULL);
+	char url[128];
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		print_message("# %s\n", forms[i]);
+		(void) snprintf(url, sizeof(url), forms[i], s->peer.key);
+		assert_int_equal(curl_easy_setopt(c, CURLOPT_URL, url), CURLE_OK);
+		assert_int_equal(curl_easy_perform(c), CURLE_OK);
+		assert_int_equal(lines(s, "traceparent", NULL), 1);
+		assert_totals(s->peer.key, i + 1, 0, 0);
+	}
+	/* A port by option goes before the URL's. */
+	assert_int_equal(curl_easy_setopt(c, CURLOPT_PORT, (long) ntohs(s->peer.addr.sin_port)),
+			 CURLE_OK);
+	(void) snprintf(url, sizeof(url), "http://%.*s:1/200", (int) strcspn(s->peer.key, ":"),
+			s->peer.key);
+	assert_int_equal(curl_easy_setopt(c, CURLOPT_URL, url), CURLE_OK);
+	assert_int_equal(curl_easy_perform(c), CURLE_OK);
+	assert_totals(s->peer.key, sizeof(forms) / sizeof(forms[0]) + 1, 0, 0);
+	curl_easy_cleanup(c);
+	stopped(s);
+}
+
+/* What stands in for the program's options while a call is refused leaves no trace. */
+static int opened;
+
+static curl_socket_t opens(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	(void) arg;
+	(void) purpose;
+	opened++;
+	return socket(address->family, address->socktype, address->protocol);
+}
+
+static void options_that_a_refusal_needs_come_back(void **state)
+{
+	struct server *s = started(peer_listening());
+	char errors[CURL_ERROR_SIZE] = "";
+	CURL *c = client(s, "500", errors);
+
+	(void) state;
+	assert_int_equal(curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, opens), CURLE_OK);
+	assert_int_equal(curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L), CURLE_OK);
+	for (int i = 0; i < TRIP_AT; i++)
+		assert_int_equal(curl_easy_perform(c), CURLE_OK);
+	assert_int_equal(opened, TRIP_AT);
+	assert_refused(curl_easy_perform(c), errors, s);
+	assert_int_equal(opened, TRIP_AT);
+	peer_rest(s->peer.key);
+	go_to(c, s, "200");
+	assert_int_equal(curl_easy_perform(c), CURLE_OK);
+	assert_int_equal(opened, TRIP_AT + 1);
+	assert_int_equal(atomic_load(&s->accepted), TRIP_AT + 1);
+	curl_easy_cleanup(c);
+	stopped(s);
+}
+
 static void other_schemes_are_left_alone(void **state)
 {
 	CURL *c = curl_easy_init();
@@ -779,6 +848,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(silence_is_a_failure_when_it_lasted),
 		cmocka_unit_test(whoever_answered_is_well_whatever_the_program_does),
 		cmocka_unit_test(redirected_elsewhere),
+		cmocka_unit_test(urls_of_every_form_name_the_peer),
+		cmocka_unit_test(options_that_a_refusal_needs_come_back),
 		cmocka_unit_test(other_schemes_are_left_alone),
 		cmocka_unit_test(the_threads_own_calls_count_again_afterwards),
 		cmocka_unit_test(a_callback_makes_a_call_of_its_own),

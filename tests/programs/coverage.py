@@ -72,6 +72,20 @@ address that failed while its name has another to try next.
   children get the program's environment as it is, and no `TRACEPARENT` of the request at hand. Programs
   that fork and exec by themselves, as Python, Perl, Ruby, PHP's `proc_open` and shells do, and Java, are
   seen.
+- Under TLS only libcurl's transfers are traced and judged by their answers; other programs' TLS
+  connections are judged once each, by the first bytes.
+- libcurl is seen where a program calls it through its import table: not where it is linked in
+  statically, nor in extensions loaded with RTLD_DEEPBIND (PHP's). Its transfers through an HTTP
+  proxy, by CURLOPT_CONNECT_TO, over a UNIX socket, with CURLOPT_CONNECT_ONLY or with a URL given
+  as a CURLU are left to their sockets, but for the header and the span of https through a proxy
+  or CURLOPT_CONNECT_TO. Whether NO_PROXY names a host is not looked at.
+- Where a setting depends on addresses (a network, an address, `private`) a transfer to a name is
+  left to its sockets until the name was looked up once in the process; under
+  `AGENTSHIM_EGRESS` one that follows redirections gets no header.
+- A transfer of libcurl that was redirected is one span; its first host is judged well, and each
+  other host by its connection.
+- A program that has two libcurls and reaches one through a function of a plugin whose last act is
+  the call (a tail call) looks as if it called itself: its handles are the other libcurl's.
 - Under a seccomp filter that the program sets itself (`prctl` or `seccomp` through libc) it goes
   unguarded from then on. A filter set before its start must allow what we call at load and at
   the first connect, or `AGENTSHIM_DISABLE=1` is to be set: `membarrier madvise readlink getcwd

@@ -17,11 +17,11 @@ static CURLcode multi(CURL *c)
 	CURLM *m = curl_multi_init();
 	CURLMsg *msg;
 	CURLcode code = CURLE_FAILED_INIT;
-	int running = 1, left;
+	int running, left;
 
 	if (curl_multi_add_handle(m, c) != CURLM_OK)
 		return code;
-	while (running > 0 && curl_multi_perform(m, &running) == CURLM_OK)
+	while (curl_multi_perform(m, &running) == CURLM_OK && running > 0)
 		(void) curl_multi_poll(m, NULL, 0, 1000, NULL);
 	msg = curl_multi_info_read(m, &left);
 	if (msg != NULL)
