@@ -299,7 +299,10 @@ EXPORT CURL *curl_easy_duphandle(CURL *easy)
 			     ? REAL(c.library, EASY_DUPHANDLE, curl_easy_duphandle)(easy)
 			     : NULL;
 
-	if (copy == NULL || c.transfer == NULL)
+	/* Also of copies that libcurl makes, for what an HTTP/2 server pushes. */
+	const struct transfer *of = armed ? transfer_of(easy) : NULL;
+
+	if (copy == NULL || of == NULL)
 		return copy;
 
 	struct transfer *t = transfer_of(copy);
@@ -310,9 +313,9 @@ EXPORT CURL *curl_easy_duphandle(CURL *easy)
 	}
 	t = transfer_make(copy, c.library);
 	if (t != NULL)
-		t->options = c.transfer->options;
-	if (flying(c.transfer))
-		undress(c.transfer, copy);
+		t->options = of->options;
+	if (flying(of))
+		undress(of, copy);
 	return copy;
 }
 

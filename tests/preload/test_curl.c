@@ -619,6 +619,41 @@ static void a_callback_makes_a_call_of_its_own(void **state)
 	stopped(b);
 }
 
+#define CROWD 8
+
+static void *calls_and_calls(void *arg)
+{
+	for (int i = 0; i < 25; i++) {
+		CURL *c = client(arg, "200", NULL), *copy;
+
+		if (curl_easy_perform(c) != CURLE_OK)
+			return NULL;
+		copy = curl_easy_duphandle(c);
+		curl_easy_cleanup(c);
+		if (curl_easy_perform(copy) != CURLE_OK)
+			return NULL;
+		curl_easy_cleanup(copy);
+	}
+	return arg;
+}
+
+static void threads_make_handles_by_the_dozen(void **state)
+{
+	struct server *s = started(peer_listening());
+	pthread_t threads[CROWD];
+	void *well;
+
+	(void) state;
+	for (int i = 0; i < CROWD; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, calls_and_calls, s), 0);
+	for (int i = 0; i < CROWD; i++) {
+		assert_int_equal(pthread_join(threads[i], &well), 0);
+		assert_non_null(well);
+	}
+	assert_totals(s->peer.key, CROWD * 50, 0, 0);
+	stopped(s);
+}
+
 static sigjmp_buf out_of_it;
 
 static size_t jumps(char *data, size_t size, size_t n, void *arg)
@@ -853,6 +888,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(other_schemes_are_left_alone),
 		cmocka_unit_test(the_threads_own_calls_count_again_afterwards),
 		cmocka_unit_test(a_callback_makes_a_call_of_its_own),
+		cmocka_unit_test(threads_make_handles_by_the_dozen),
 		cmocka_unit_test(a_callback_that_never_returns),
 		cmocka_unit_test(transfers_of_a_multi_handle_count_once_each),
 		cmocka_unit_test(a_multi_handle_reports_a_refusal),
