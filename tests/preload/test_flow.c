@@ -347,7 +347,8 @@ static void allow(int fd, size_t n)
 {
 	stingy->counts = true;
 	stingy->budget = n;
-	stingy->strict = stingy->pauses = stingy->broken = false;
+	stingy->strict = stingy->broken = false;
+	stingy->pauses = false;
 	stingy->fatal = 0;
 	stingy->fd = fd;
 }
