@@ -32,15 +32,22 @@
 
 static struct sockaddr_in healthy, refusing;
 
+/* A byte of no protocol that we know, or requests over HTTP, whole or not. */
+static const char *const said[] = {
+	"x", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+	"GET / HTTP/1.1\r\nHos", "t: a\r\n\r\n",
+};
+
 /*
- * Answers a byte with a byte; hangs up on every fourth connection without a word. In a process
+ * Answers a few times what it is asked; hangs up on every fourth connection without a word. In a process
  * of its own, where nobody closes or moves its descriptors.
  */
 static void serve(int listener)
 {
 	for (unsigned n = 0;; n++) {
 		const int fd = accept(listener, NULL, NULL);
-		char byte;
+		static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+		char got[512];
 
 		if (fd < 0)
 			_exit(1);
@@ -48,8 +55,8 @@ static void serve(int listener)
 			const struct timeval soon = { .tv_usec = 2000 };
 
 			(void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
-			if (recv(fd, &byte, 1, 0) == 1)
-				(void) send(fd, "x", 1, MSG_NOSIGNAL);
+			for (unsigned i = 0; i < n % 4 && recv(fd, got, sizeof(got), 0) > 0; i++)
+				(void) send(fd, ok, *got == 'x' ? 1 : sizeof(ok) - 1, MSG_NOSIGNAL);
 		}
 		(void) close(fd);
 	}
@@ -99,7 +106,8 @@ static void act(int held[HELD], unsigned *seed)
 	int *const a = &held[rand_r(seed) % HELD], *const b = &held[rand_r(seed) % HELD];
 	int value;
 	socklen_t len = sizeof(value);
-	char byte;
+	const char *const text = said[rand_r(seed) % (sizeof(said) / sizeof(said[0]))];
+	char bytes[64];
 
 	if (*a < 0) {
 		open_one(a, seed);
@@ -108,11 +116,11 @@ static void act(int held[HELD], unsigned *seed)
 	switch (rand_r(seed) % 12) {
 	case 0:
 	case 1:
-		(void) send(*a, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+		(void) send(*a, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
 		break;
 	case 2:
 	case 3:
-		(void) recv(*a, &byte, 1, MSG_DONTWAIT);
+		(void) recv(*a, bytes, sizeof(bytes), MSG_DONTWAIT);
 		break;
 	case 4:
 		(void) getsockopt(*a, SOL_SOCKET, SO_ERROR, &value, &len);
