@@ -358,8 +358,14 @@ void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1
 
 /* ---- accepted: requests are read ---- */
 
-static void served_head(struct traffic *t, int fd)
+static void served_head(struct traffic *t, int fd, fds_word word)
 {
+	/* A file that took the place of a socket closed behind our back may hold requests. */
+	if (!stream_same_socket(fd, word)) {
+		http1_lost(&t->requests);
+		return;
+	}
+
 	const struct request_token token =
 		serve_begin(&t->requests, t->began_wall, t->began_mono);
 	struct request *r = request_at(token);
@@ -401,7 +407,7 @@ static void on_request_read(struct traffic *t, int fd, fds_word word, enum http1
 		t->began_wall = life_wall(t->began_mono);
 		break;
 	case HTTP1_HEAD_DONE:
-		served_head(t, fd);
+		served_head(t, fd, word);
 		break;
 	case HTTP1_DONE:
 		served_whole(t);

@@ -242,6 +242,29 @@ STORY(a_wait_by_number_is_a_tick)
 	end(&a);
 }
 
+/* A dump of requests, read from a file under a number whose close was not seen. */
+STORY(a_file_asks_nothing)
+{
+	const struct client a = client();
+	char path[128], head[512];
+
+	read_request(&a);
+	answer(&a);
+	(void) raw_close(a.served);
+	(void) snprintf(path, sizeof(path), "%s/dump", host_dir());
+	(void) snprintf(head, sizeof(head), "GET /in HTTP/1.1\r\nHost: a\r\n"
+		       "traceparent: 00-%s-0000000000000001-01\r\n\r\n", a.id);
+
+	const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	must(fd == a.served);
+	must(past_hooks(SYS_pwrite64, fd, (long) head, (long) strlen(head), 0, 0, 0) > 0);
+	must(read(fd, head, sizeof(head)) > 0);
+	assert_child_of_nobody();
+	must(close(fd) == 0);
+	(void) raw_close(a.fd);
+}
+
 /* ---- pools of threads ---- */
 
 struct work {
@@ -341,6 +364,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(who_accepts_has_turned),
 		cmocka_unit_test(who_answers_another_has_turned),
 		cmocka_unit_test(a_wait_by_number_is_a_tick),
+		cmocka_unit_test(a_file_asks_nothing),
 		cmocka_unit_test(a_pool_that_reads_without_blocking_is_not_believed),
 		cmocka_unit_test(a_pool_that_blocks_is_believed),
 		cmocka_unit_test(a_program_that_hands_on_is_not_believed),
