@@ -184,7 +184,7 @@ def by_sync(kind, **how):
     def run(tap, place):
         argv = [web.PYTHON, os.path.join(CLIENTS, 'sync.py'), kind]
         with Server(place, lambda p, callee: web.Service(p, [*argv, callee.url])) as server:
-            measured(tap, kind, server, keep=False, **how)
+            measured(tap, kind, server, **{'keep': False, **how})
     return run
 
 
@@ -296,7 +296,8 @@ WORKLOADS = {
     'fork': by_sync('fork', orphans=False),
     'single': by_sync('single', orphans=False),
     'handed': by_sync('handed', orphans=False),
-    'executor': by_sync('executor', calls=2),
+    'polled': by_sync('polled', keep=True, orphans=False),
+    'executor': by_sync('executor', calls=3),
     'php': by_php,      # its own server polls all its connections: a loop, as far as we see
     'newcomers': newcomers,
 }

@@ -16,7 +16,7 @@ from harness import CLIENTS, Done, Place, Session, Skip, Tap, check, equal, need
 TRIPS_AT = 5
 CLOSES_AT = 3
 GIVEUP_MS = 5000
-OPEN_MS = 1200
+OPEN_MS = 2500
 SETTINGS = {'TIMEOUT': f'{OPEN_MS}ms', 'CONSECUTIVE_FAILURES': TRIPS_AT, 'MAX_REQUESTS': CLOSES_AT}
 
 
