@@ -179,8 +179,8 @@ def requests_of(count):
     parts = []
     for i in range(count):
         body = body_of(i)
-        parts.append(f'POST /{i} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n'.encode()
-                     + body)
+        parts.append(f'POST /{i} HTTP/1.1\r\nHost: x\r\n'
+                     f'Content-Length: {len(body)}\r\n\r\n'.encode() + body)
     return b''.join(parts)
 
 
@@ -199,7 +199,8 @@ def answered(way, count):
     """The same to a server, which must have understood each: as many bytes of answers as bare."""
     def run(b):
         said = b.run(way, b.python.port, count)
-        bare = b.place.run([web.PYTHON, BODIES, way, str(b.python.port), str(count)], False, LIMIT_S)
+        bare = b.place.run([web.PYTHON, BODIES, way, str(b.python.port), str(count)], False,
+                           LIMIT_S)
         equal(said.split()[0], bare.out.split()[0], 'bytes answered')
     return run
 
@@ -242,7 +243,8 @@ def upgraded(b):
 def ambiguous(b):
     """Both a length and chunks: whoever reads it otherwise than we would must find it untouched."""
     peer = Collector()
-    wrote = (b'POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n'
+    wrote = (b'POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n'
+             b'Transfer-Encoding: chunked\r\n\r\n'
              b'0\r\n\r\nGET /y HTTP/1.1\r\nHost: x\r\n\r\n')
     script = 'import socket,sys\ns = socket.create_connection(("127.0.0.1", int(sys.argv[1])))\n' \
              f's.sendall({wrote!r})\ns.shutdown(1)\ns.recv(1000)\n'

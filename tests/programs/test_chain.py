@@ -167,7 +167,7 @@ KEPT = {'upstream': 'server {middle}; keepalive 16;',
 
 
 def past_the_dead(tap):
-    """nginx asks a dead upstream first and goes on to the next: what it sends there is in the trace."""
+    """nginx asks a dead upstream first; what it then sends to the next is in the trace."""
     need('nginx', 'php')
     with Peer('refusing') as dead:
         chain = Chain('urllib', upstream=f'server {dead.name} max_fails=0; server {{middle}};',

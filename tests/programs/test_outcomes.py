@@ -113,8 +113,8 @@ def script(name, *argv):
 def java(place):
     need('java', 'javac')
     web.java_class(place, 'Call')
-    return ['java', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-Xshare:auto', '-cp', place.path,
-            'Call']
+    return ['java', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-Xshare:auto', '-cp',
+            place.path, 'Call']
 
 
 CLIENTS_OF = {
@@ -265,8 +265,9 @@ def curl_in_one():
         peer = Peer()
         peer.status = 500
         try:
-            done = place.run(['curl', '-sS', '-w', '%{http_code} %{exitcode}\\n', *[
-                arg for i in range(TRIPS_AT + 2) for arg in ('-o', '/dev/null', f'{peer.url}/{i}')]])
+            asks = [word for i in range(TRIPS_AT + 2)
+                    for word in ('-o', '/dev/null', f'{peer.url}/{i}')]
+            done = place.run(['curl', '-sS', '-w', '%{http_code} %{exitcode}\\n', *asks])
             said = done.out.split('\n')
             equal(said[:TRIPS_AT], ['500 0'] * TRIPS_AT, f'answers ({done})')
             equal(said[TRIPS_AT:-1], ['000 7'] * 2, f'refusals ({done})')

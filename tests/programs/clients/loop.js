@@ -18,7 +18,7 @@ function call(path, agent) {
 
 const after = (ms) => new Promise((done) => setTimeout(done, ms));
 let last = Promise.resolve();
-let flushed = 0;
+let beats = 0;
 
 const modes = {
 	direct: (path) => call(path, false),
@@ -28,7 +28,8 @@ const modes = {
 	immediate: (path) => new Promise((done) => setImmediate(() => done(call(path, kept)))),
 	fanout: (path) => Promise.all([1, 2, 3, 4].map((i) => call(`${path}/${i}`, kept))),
 	chain: (path) => call(path + '/1', kept).then(() => call(path + '/2', kept)),
-	slowly: (path) => call(path + '/1', kept).then(() => after(11)).then(() => call(path + '/2', false)),
+	slowly: (path) => call(path + '/1', kept).then(() => after(11))
+		.then(() => call(path + '/2', false)),
 	// Behind the request before it, whoever's that was.
 	queued: (path) => (last = last.then(() => call(path, kept))),
 };
@@ -49,5 +50,5 @@ const server = http.createServer((request, reply) => {
 });
 server.keepAliveTimeout = 60000;
 // A beat of its own, for nobody's request.
-setInterval(() => call(`/beat/${flushed++}`, flushed % 2 ? kept : false).catch(() => {}), 5).unref();
+setInterval(() => call(`/beat/${beats++}`, beats % 2 ? kept : false).catch(() => {}), 5).unref();
 server.listen(0, '127.0.0.1', 512, () => console.log(server.address().port));

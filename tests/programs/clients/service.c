@@ -138,9 +138,10 @@ static void *serve(void *arg)
 	size_t used = 0;
 
 	while ((body = read_request(fd, buf, &used)) != NULL) {
-		const char *reply = call_all(curl, body)
-			? "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[]\n"
-			: "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\n[]\n";
+		const char *reply =
+			call_all(curl, body)
+				? "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[]\n"
+				: "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\n[]\n";
 
 		if (write(fd, reply, strlen(reply)) < 0)
 			break;
