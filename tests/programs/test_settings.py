@@ -361,6 +361,15 @@ def traced_by_default(_):
           [('client', *fields['traceparent'].split('-')[1:3])], 'spans')
 
 
+def traced_anyhow(_):
+    """Whatever breakers are told; but a peer that is left out is left alone."""
+    for settings in ({'MODE': 'off'}, {'MODE': 'observe'}, {'MODE': 'forced_closed'},
+                     {'RULES': '127.0.0.1 mode=off'}):
+        fields, spans = asked(**settings)
+        equal((sorted(fields), len(spans)), (['traceparent', 'x-trace-id'], 1), f'{settings}')
+    equal(asked(PEERS='!127.0.0.1'), ({}, []), 'fields and spans with a peer left out')
+
+
 def untraced(env=None, **settings):
     """Nothing is added and nothing told, but the breaker counts answers all the same."""
     equal(asked(env=env, **settings), ({}, []), 'fields and spans')
@@ -538,6 +547,7 @@ GOOD = {
     'SPAN_RECORDS is what a new file has': span_records,
     'DISABLE=1 makes the shim inert': disable,
     'TRACE unset traces': traced_by_default,
+    'TRACE goes on whatever the mode of breakers': traced_anyhow,
     'TRACE=off adds nothing and tells nothing': trace_off,
     'OTEL_SDK_DISABLED=true is the same': sdk_disabled,
     'EGRESS says who gets our contexts': egress,
