@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the table of docs/coverage.md from what a run of the programs suite said.
+"""Writes the tables of docs/coverage.md from what a run of the programs suite said.
 
     coverage.py build/meson-logs/testlog.json > docs/coverage.md
 
 A cell is what its cases came to: `yes` when the client tripped the breaker at the fifth
 failure, was refused without a packet and recovered; the reason where it cannot be counted.
+Of traces: how many rows of contexts.py a program passed, which HTTP outcomes it showed, and
+the numbers of each workload of test_correlation.py.
 """
 
 import json
@@ -15,6 +17,15 @@ from harness import Peer
 
 CASE = re.compile(r'(not )?ok \d+ - (.+?): (\S+) peer(?: on ::1)?, (.*)')
 REASON = re.compile(r'# cell (.+?): (\S+) peer: (.*)')
+CONTEXT = re.compile(r'(not )?ok \d+ - (\S+): .*')
+OUTCOME = re.compile(r'(not )?ok \d+ - outcomes of (\S+): (\S+) .*')
+WORKLOAD = re.compile(r'# workload (.+?): correct (\d+), orphan (\d+), crossed (\d+)')
+OUTCOMES = {'500': '500 opens it, refused without a byte, closes', '404': '404 is none',
+            'a': 'closed while idle is none'}
+PROGRAMS = {'c': 'C, libcurl', 'curl': 'curl', 'java': 'Java, HttpServer and HttpURLConnection',
+            'http.client': 'Python, http.server and http.client', 'nginx': 'nginx, kept upstream',
+            'requests': 'Python, requests', 'session': 'Python, requests with a Session',
+            'urllib': 'Python, urllib', 'aiohttp': 'Python, aiohttp', 'node': 'node, http'}
 PHASES = ('trips at', 'next call refused', 'recovers')
 
 HEAD = '''# What is covered
@@ -32,6 +43,24 @@ Each sick peer is on 127.0.0.1; curl also meets a refusing one on ::1. *Unanswer
 backlog, where SYNs are dropped; *silent* accepts and never answers, and the client gives up
 after its own time limit, which is longer than the patience set; *resetting-late* reads the
 request before it resets. nginx has four workers, which run as `www-data` where root starts it.
+'''
+
+TRACES = '''
+## Traces
+
+Contexts in and out: rows of `tests/programs/contexts.py` that the program passed as a service
+that holds no tracing code, over sockets; each is a request with some context, or none, or a
+broken one, and what must leave with the calls made for it. Outcomes: what the breaker made of
+answers to the program as a client that keeps its connections, where it can.
+'''
+
+CORRELATION = '''
+Whose child is a call? Of 400 requests to each, 40 at once, 300 bring a context, and each call
+made for one of these is in its trace, in a trace of its own (an orphan), or in another
+request's (crossed, which is a bug always). Servers that serve one request at a time in each
+thread or process have no orphans. *executor* reads in one thread and answers in others, and
+php's own server polls all its connections. On event loops a call is ascribed to a request only
+where nothing else can be meant, which in nginx is nearly always, and in node and asyncio never.
 '''
 
 TAIL = '''
@@ -97,17 +126,23 @@ address that failed while its name has another to try next.
 '''
 
 
-def rows(log):
-    cells, reasons, order = {}, {}, []
+def lines_of(log):
+    """(name of the test, line that it said)"""
     with open(log, encoding='utf-8') as f:
         for entry in map(json.loads, f):
             for line in entry.get('stdout', '').splitlines():
-                if found := REASON.match(line):
-                    reasons[found[1], found[2]] = found[3]
-                elif (found := CASE.match(line)) and found[3] in Peer.SICK:
-                    if found[2] not in order:
-                        order.append(found[2])
-                    cells.setdefault((found[2], found[3]), []).append((not found[1], found[4]))
+                yield entry['name'], line
+
+
+def rows(log):
+    cells, reasons, order = {}, {}, []
+    for _, line in lines_of(log):
+        if found := REASON.match(line):
+            reasons[found[1], found[2]] = found[3]
+        elif (found := CASE.match(line)) and found[3] in Peer.SICK:
+            if found[2] not in order:
+                order.append(found[2])
+            cells.setdefault((found[2], found[3]), []).append((not found[1], found[4]))
     return sorted(order), cells, reasons
 
 
@@ -122,6 +157,36 @@ def cell(cases):
     return 'yes' if all(seen) else 'bare only'
 
 
+def traces(log):
+    """{program: [rows of contexts passed, failed]}, {(program, outcome): passed}, [numbers]"""
+    contexts, outcomes, workloads = {}, {}, []
+    for test, line in lines_of(log):
+        if 'contexts by' in test and (found := CONTEXT.match(line)):
+            contexts.setdefault(found[2], [0, 0])[bool(found[1])] += 1
+        elif found := OUTCOME.match(line):
+            outcomes[found[2], found[3]] = not found[1]
+        elif found := WORKLOAD.match(line):
+            workloads.append(found.groups())
+    return contexts, outcomes, workloads
+
+
+def print_traces(log):
+    contexts, outcomes, workloads = traces(log)
+    said = {None: '', True: 'yes', False: '**no**'}
+    print(TRACES)
+    print('| program | contexts in and out | ' + ' | '.join(OUTCOMES.values()) + ' |')
+    print('|---' * (2 + len(OUTCOMES)) + '|')
+    for program in sorted({*contexts, *(p for p, _ in outcomes)}, key=PROGRAMS.get):
+        passed, failed = contexts.get(program, (0, 0))
+        rows_passed = f'{passed} of {passed + failed}' if passed + failed else ''
+        print(f'| {PROGRAMS[program]} | {rows_passed} | '
+              + ' | '.join(said[outcomes.get((program, o))] for o in OUTCOMES) + ' |')
+    print(CORRELATION)
+    print('| workload | correct | orphan | crossed |\n|---|---|---|---|')
+    for numbers in workloads:
+        print('| ' + ' | '.join(numbers) + ' |')
+
+
 def main():
     order, cells, reasons = rows(sys.argv[1])
     print(HEAD)
@@ -133,6 +198,7 @@ def main():
     print()
     for (name, kind), reason in sorted(reasons.items()):
         print(f'- {name}, {kind} peer, not counted: {reason}.')
+    print_traces(sys.argv[1])
     print(TAIL, end='')
 
 

@@ -95,7 +95,7 @@ MODULES = {'requests': 'python3-requests', 'aiohttp': 'python3-aiohttp', 'LWP': 
 KILLED = 'the client has no patience of its own and is ended by a signal, which runs no destructor'
 
 TABLE = {
-    'curl': Client(curl, {7, 28, 52, 56}, r'\(7\) agentshim: circuit breaker for', programs=['curl']),
+    'curl': Client(curl, {7, 28, 52, 55, 56}, r'\(7\) agentshim: circuit breaker for', programs=['curl']),
     'wget': Client(wget, {4}, r'Connection refused', programs=['wget']),
     'urllib': Client(python('call_urllib.py'), FAILS, r'Connection refused', loops=True),
     'requests': Client(python('call_requests.py'), FAILS, r'Connection refused', loops=True,
