@@ -210,9 +210,23 @@ def newcomers(tap, place):
 
 # ---- event loops --------------------------------------------------------------------------
 
+def first_requests(place, argv):
+    """What a process has not been seen to be yet: its very first request, amid calls for nobody."""
+    for _ in range(6):
+        with Server(place, lambda p, callee: web.Service(p, [*argv, callee.url])) as server:
+            sent = Load(server.port, ['/timer/0', '/slowly/1'], concurrent=1, bare=0).sent
+            with server.callee.lock:
+                beats = len(server.callee.requests) + 5
+                server.callee.lock.wait_for(lambda: len(server.callee.requests) >= beats, 10)
+                numbers = Count(sent, server.callee.requests)
+            check(numbers.crossed == 0, '\n'.join(numbers.notes))
+
+
 def by_loop(name, argv, modes):
     """All modes through one process, so that it has been an event loop for long."""
     def run(tap, place):
+        with tap.case(f'{name}, the first requests: no call in another request\'s trace'):
+            first_requests(place, argv)
         with Server(place, lambda p, callee: web.Service(p, [*argv, callee.url])) as server:
             for mode, calls in modes.items():
                 with tap.case(f'{name}, {mode}: no call in another request\'s trace'):
