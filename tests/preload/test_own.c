@@ -612,7 +612,7 @@ static void the_sampler_has_its_say_about_the_environment(void **state)
 static void off_means_off(void **state)
 {
 	static const char *const settings[] = {
-		"AGENTSHIM_TRACE=off TRACEPARENT=" CALLER,
+		("AGENTSHIM_TRACE=off TRACEPARENT=" CALLER),
 		"AGENTSHIM_DISABLE=1",
 		"-u LD_PRELOAD",
 	};

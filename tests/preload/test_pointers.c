@@ -18,7 +18,9 @@
 #include <unistd.h>
 
 #pragma GCC diagnostic ignored "-Wnonnull"
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wstringop-overflow"
+#endif
 
 #define PAGE 4096
 #define UNTOUCHED 77
