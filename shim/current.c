@@ -115,7 +115,7 @@ static void learn(_Atomic bool *truth)
 		atomic_store_explicit(truth, true, memory_order_relaxed);
 }
 
-static bool is_event_loop(void)
+bool current_is_watched(void)
 {
 	return atomic_load_explicit(&event_loop, memory_order_relaxed);
 }
@@ -164,10 +164,10 @@ static bool believed(const struct request *r)
 	if (!guard.loops)
 		return request_is_own(r) ||
 		       (!atomic_load_explicit(&hands_on, memory_order_relaxed) &&
-			(!is_event_loop() || r->blocking));
+			(!current_is_watched() || r->blocking));
 	if (prompt)
 		return !others_idle(r);
-	return !is_event_loop() && guard.unanswered <= 1;
+	return !current_is_watched() && guard.unanswered <= 1;
 }
 
 void current_turn_back(struct request_token owner)
@@ -266,7 +266,7 @@ bool current_for_children(struct context *ret, char ret_state[CURRENT_STATE_MAX 
 
 bool current_would_learn(void)
 {
-	return guard.current.place != 0 || !guard.loops || !is_event_loop();
+	return guard.current.place != 0 || !guard.loops || !current_is_watched();
 }
 
 void current_event_loop(void)

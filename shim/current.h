@@ -112,6 +112,9 @@ void current_tick(bool learns);
 /* current_would_learn - would a tick change anything? False: there is no need to look for one. */
 bool current_would_learn(void);
 
+/* current_is_watched - is it known that some thread watches accepted connections together? */
+bool current_is_watched(void);
+
 /* current_event_loop - accepted connections are watched together: it is an event loop. */
 void current_event_loop(void);
 

@@ -360,8 +360,11 @@ void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1
 
 static void served_head(struct traffic *t, int fd, fds_word word)
 {
-	/* A file that took the place of a socket closed behind our back may hold requests. */
-	if (!stream_same_socket(fd, word)) {
+	/*
+	 * A file that took the place of a socket closed behind our back may hold requests. Event
+	 * loops, which are not taken at their word by what they read alone, are spared the call.
+	 */
+	if (!guard.loops && !stream_same_socket(fd, word)) {
 		http1_lost(&t->requests);
 		return;
 	}
@@ -370,7 +373,7 @@ static void served_head(struct traffic *t, int fd, fds_word word)
 		serve_begin(&t->requests, t->began_wall, t->began_mono);
 	struct request *r = request_at(token);
 
-	if (r != NULL && !guard.loops)
+	if (r != NULL && !guard.loops && current_is_watched())
 		r->blocking = (real.fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
 	if (!t->asked)
 		traffic_count(METRICS_HTTP_CONNECTIONS);
