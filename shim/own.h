@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Spans that the program opens by itself, through the names of include/agentshim.h. They nest
+ * Spans that the program opens by itself, through the names of shim/api/agentshim.h. They nest
  * within their thread, which alone ends them.
  */
 #ifndef SHIM_OWN_H
