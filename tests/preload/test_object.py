@@ -4,7 +4,8 @@
 
 test_object.py SHIM EXPORTS LIBS
   EXPORTS  the checked-in list of exported names
-  LIBS     private, or shared when Debian's liburcu-bp is used: then NEEDED says so
+  LIBS     private, or shared when Debian's liburcu-bp or libnghttp2 is used: then NEEDED
+           says so
 """
 import os
 import re
