@@ -245,10 +245,10 @@ const char *http1_reason_name(enum http1_reason reason)
 	return (unsigned) reason < HTTP1_REASONS ? reason_names[reason] : "unknown";
 }
 
-static enum http1_method method_of(const char *name, size_t n)
+enum http1_method http1_method_named(const char *name, size_t n)
 {
 	for (size_t i = HTTP1_OTHER + 1; i < METHODS; i++) {
-		if (strncmp(method_names[i], name, n) == 0 && method_names[i][n] == '\0')
+		if (strlen(method_names[i]) == n && memcmp(method_names[i], name, n) == 0)
 			return (enum http1_method) i;
 	}
 	return HTTP1_OTHER;
@@ -264,26 +264,35 @@ static bool name_is(const struct http1 *p, const char *word)
 	       word[n] == '\0';
 }
 
-/* What the present field is to us, and whether it is kept: as ours, else as the user's. */
-static uint8_t look_up(struct http1 *p, const struct http1_extra *extra)
+/* What a field is to us, and whether it is kept: as ours, else as the user's. */
+static inline uint8_t look_up(const char *name, size_t n, const struct http1_extra *extra,
+			      uint8_t *ret_role)
 {
 	uint8_t field = HTTP1_FIELD_IDS;
 
-	p->role = PLAIN;
-	if (p->name_used < sizeof(known) / sizeof(known[0])) {
-		for (const struct known *k = known[p->name_used]; k->role != NO_FIELD; k++) {
-			if (!name_is(p, k->name))
+	*ret_role = PLAIN;
+	if (n < sizeof(known) / sizeof(known[0])) {
+		for (const struct known *k = known[n]; k->role != NO_FIELD; k++) {
+			if (memcmp(name, k->name, n) != 0)
 				continue;
-			p->role = k->role;
+			*ret_role = k->role;
 			field = k->field;
 			break;
 		}
 	}
 	for (unsigned i = 0; extra && i < extra->n && field == HTTP1_FIELD_IDS; i++) {
-		if (name_is(p, extra->names[i]))
+		if (extra->names[i][0] == name[0] && strlen(extra->names[i]) == n &&
+		    memcmp(name, extra->names[i], n) == 0)
 			field = (uint8_t) (HTTP1_EXTRA + i);
 	}
 	return field;
+}
+
+enum http1_field http1_field_named(const char *name, size_t n, const struct http1_extra *extra)
+{
+	uint8_t role;
+
+	return n > 0 ? (enum http1_field) look_up(name, n, extra, &role) : HTTP1_FIELD_IDS;
 }
 
 /* The first bytes of something; a name_used of HTTP1_NAME_SIZE: it is longer than we care. */
@@ -571,7 +580,7 @@ static int step_method(struct http1 *p, struct cursor *in)
 		return rc;
 	if (*in->at != ' ')
 		return refuse(p, bad_line(p));
-	p->method = method_of(p->name, p->name_used);
+	p->method = http1_method_named(p->name, p->name_used);
 	in->at++;
 	remember_byte(p, ' ');
 	slice_open(p, HTTP1_TARGET);
@@ -717,7 +726,9 @@ static int step_field(struct http1 *p, struct cursor *in)
 /* A name is over. */
 static int field_begin(struct http1 *p, const struct http1_extra *extra)
 {
-	const uint8_t field = p->in_trailers ? HTTP1_FIELD_IDS : look_up(p, extra);
+	const uint8_t field = p->in_trailers
+				      ? HTTP1_FIELD_IDS
+				      : look_up(p->name, p->name_used, extra, &p->role);
 
 	p->state = VALUE_BEFORE;
 	p->open = false;

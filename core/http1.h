@@ -212,6 +212,14 @@ const char *http1_method_name(enum http1_method method);
 const char *http1_reason_name(enum http1_reason reason);
 
 /*
+ * http1_method_named - of a method as written
+ * http1_field_named - what a field of this name, in lower case, is kept as; HTTP1_FIELD_IDS: not
+ * For other versions of HTTP.
+ */
+enum http1_method http1_method_named(const char *name, size_t n);
+enum http1_field http1_field_named(const char *name, size_t n, const struct http1_extra *extra);
+
+/*
  * http1_find - the first slice of @id, or NULL; @ret_n (may be NULL): how many there are
  */
 const struct http1_slice *http1_find(const struct http1 *p, enum http1_field id, unsigned *ret_n);
