@@ -41,13 +41,13 @@ struct heap *heap_init(void *memory, size_t size)
 	struct heap *h = memory;
 
 	assert(size >= sizeof(*h) && size <= HEAP_SIZE_MAX);
-	*h = (struct heap){ .size = (uint32_t) size & ~7u, .end = START, .most = START };
+	*h = (struct heap) { .size = (uint32_t) size & ~7u, .end = START, .most = START };
 	return h;
 }
 
 static void list_add(struct heap *h, uint32_t at)
 {
-	*links_at(h, at) = (struct links){ .next = h->first };
+	*links_at(h, at) = (struct links) { .next = h->first };
 	if (h->first != 0)
 		links_at(h, h->first)->prev = at;
 	h->first = at;
@@ -83,7 +83,7 @@ static void split(struct heap *h, uint32_t at, uint32_t size)
 	list_remove(h, at);
 	if (rest >= 2 * HEAP_PIECE) {
 		t->size = size;
-		*tag_at(h, at + size) = (struct tag){ .size = rest, .before = size };
+		*tag_at(h, at + size) = (struct tag) { .size = rest, .before = size };
 		tell_behind(h, at + size, rest);
 		list_add(h, at + size);
 	}
@@ -96,7 +96,7 @@ static void *extend(struct heap *h, uint32_t size)
 
 	if (h->size < at || h->size - at < size)
 		return NULL;
-	*tag_at(h, at) = (struct tag){ .size = size | USED, .before = h->last };
+	*tag_at(h, at) = (struct tag) { .size = size | USED, .before = h->last };
 	h->end = at + size;
 	h->last = size;
 	h->most = h->end > h->most ? h->end : h->most;

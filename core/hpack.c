@@ -52,7 +52,7 @@ static nghttp2_hd_inflater *inflater_new(struct heap *heap)
 
 void hpack_init(struct hpack *h, void *memory, size_t size)
 {
-	*h = (struct hpack){ 0 };
+	*h = (struct hpack) { 0 };
 	if (size < HPACK_SIZE_MIN)
 		return;
 	h->heap = heap_init(memory, size < HEAP_SIZE_MAX ? size : HEAP_SIZE_MAX);
@@ -76,7 +76,7 @@ static enum hpack_said inflate(struct hpack *h, const char *bytes, size_t n, boo
 	*ret_used = (size_t) used;
 	if (!(flags & NGHTTP2_HD_INFLATE_EMIT))
 		return HPACK_MORE;
-	*ret = (struct hpack_field){
+	*ret = (struct hpack_field) {
 		.name = (const char *) nv.name,
 		.name_len = nv.namelen,
 		.value = (const char *) nv.value,

@@ -62,7 +62,7 @@ static inline void *made_realloc(void *at, size_t size, void *data)
 
 static inline void made_begin(struct made *m, uint32_t seed, size_t table)
 {
-	*m = (struct made){
+	*m = (struct made) {
 		.random = seed,
 		.mem = { NULL, made_malloc, made_free, made_calloc, made_realloc },
 	};
