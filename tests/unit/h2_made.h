@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define MADE_FIELDS_MAX 40
-#define MADE_TEXT_MAX   32768
+#define MADE_TEXT_MAX   131072
 #define MADE_BLOCK_MAX  65536
 
 enum made_kind { MADE_REQUEST, MADE_RESPONSE, MADE_INFORMATIONAL, MADE_TRAILERS };
@@ -135,6 +135,7 @@ static inline void made_one(struct made *m)
 		"accept",       "user-agent", "x-request-id",  "te",
 		"content-type", "cookie",     "authorization", "date"
 	};
+	const char *value; /* made first: arguments have no order */
 	char name[24];
 
 	switch (made_draw(m, 4)) {
@@ -142,7 +143,8 @@ static inline void made_one(struct made *m)
 		made_add(m, names[made_draw(m, 8)], "the same");
 		break;
 	case 1:
-		made_add(m, names[made_draw(m, 8)], made_word(m, made_draw(m, 60)));
+		value = made_word(m, made_draw(m, 60));
+		made_add(m, names[made_draw(m, 8)], value);
 		break;
 	case 2:
 		(void) snprintf(name, sizeof(name), "x-%u", made_draw(m, 30));
