@@ -887,14 +887,24 @@ static int frame_begin(struct http2 *h, struct http2_flow *f, struct cursor *in)
 	return fragment_begin(h, f, in);
 }
 
+/* The connection is one or the other. */
+static bool never_was(struct http2 *h, const struct http2_flow *f, const struct cursor *in)
+{
+	return f->sub == 0 && !f->open && in->at < in->end &&
+	       reason_of(other(h, f)) == HTTP2_NOT_HTTP2;
+}
+
 static int step_frame(struct http2 *h, struct http2_flow *f, struct cursor *in)
 {
+	if (never_was(h, f, in))
+		return refuse(f, HTTP2_NOT_HTTP2);
 	return gather(f, in, HTTP2_FRAME_HEAD) ? frame_begin(h, f, in) : HTTP2_MORE;
 }
 
 static int step_preface(struct http2 *h, struct http2_flow *f, struct cursor *in)
 {
-	(void) h;
+	if (never_was(h, f, in))
+		return refuse(f, HTTP2_NOT_HTTP2);
 	for (; in->at < in->end && f->sub < sizeof(preface) - 1; f->sub++, in->at++) {
 		if (*in->at != preface[f->sub])
 			return refuse(f, HTTP2_NOT_HTTP2);
@@ -996,8 +1006,6 @@ enum http2_stop http2_feed(struct http2 *h, enum http1_side side, const struct h
 	};
 	int stop;
 
-	if (reason_of(other(h, f)) == HTTP2_NOT_HTTP2 && http2_between(h, side))
-		become_opaque(f, HTTP2_NOT_HTTP2);
 	do
 		stop = steps[f->state](h, f, &in);
 	while (stop == ON);

@@ -19,6 +19,7 @@ struct said2 {
 	struct http2 h;
 	const struct http1_extra *extra;
 	char *memory;
+	size_t size;            /* of it; it serves again where it can */
 	const char *wrong; /* what must never be, was */
 	bool places;       /* lines end with the number of bytes taken before, but for the last */
 	uint64_t at[2];    /* bytes taken in all, by side */
@@ -63,8 +64,11 @@ static const char *const said2_kinds[] = { "request", "early", "response", "trai
 static inline void said2_begin(struct said2 *s, enum http2_role role, size_t memory,
 			       const struct http1_extra *extra)
 {
-	free(s->memory);
-	s->memory = malloc(memory);
+	if (s->size != memory) {
+		free(s->memory);
+		s->memory = malloc(memory);
+		s->size = memory;
+	}
 	http2_init(&s->h, role, s->memory, memory);
 	s->extra = extra;
 	s->wrong = NULL;
