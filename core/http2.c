@@ -983,6 +983,28 @@ void http2_init(struct http2 *h, enum http2_role role, void *memory, size_t size
 	}
 }
 
+/* The head of a SETTINGS frame that is no ACK, byte by byte. */
+static bool settings_head(const char *bytes, size_t n)
+{
+	static const char rest[] = { SETTINGS, 0, 0, 0, 0, 0 };
+
+	if (n >= 3 && (number(bytes, 3) % 6 != 0 || number(bytes, 3) > FRAME_SIZE_MIN))
+		return false;
+	return bytes[0] == 0 && (n <= 3 || memcmp(bytes + 3, rest, least(n - 3, sizeof(rest))) == 0);
+}
+
+int http2_begins(enum http1_side side, const char *bytes, size_t n)
+{
+	const bool requests = side == HTTP1_REQUESTS;
+	const size_t wanted = requests ? sizeof(preface) - 1 : HTTP2_FRAME_HEAD;
+
+	if (n == 0)
+		return 0;
+	if (requests ? memcmp(bytes, preface, least(n, wanted)) != 0 : !settings_head(bytes, n))
+		return -1;
+	return n >= wanted;
+}
+
 bool http2_between(const struct http2 *h, enum http1_side side)
 {
 	const struct http2_flow *f = &h->flows[side];

@@ -175,6 +175,13 @@ static inline void http2_on(struct http2_input *in, size_t used)
 }
 
 /*
+ * http2_begins - are the first @n bytes of a direction HTTP/2's?
+ * Returns 1 when they are, -1 when they are not, 0 when it takes more to tell: 24 bytes of
+ * requests, 9 of responses. A server may greet before it has heard of the client.
+ */
+int http2_begins(enum http1_side side, const char *bytes, size_t n);
+
+/*
  * http2_init - at the first byte of a connection
  * @memory: aligned to 8 bytes; borrowed until the connection is done with; half of it for each
  *          direction: a quarter of that, at most HTTP2_VALUES_MAX, for values, the rest for its

@@ -297,6 +297,29 @@ static void other_frames_pass(void **state)
 		    { C, HEADERS, EH, 1, BYTES(POST) },
 		    { S, HEADERS, ES | EH, 1, BYTES("\x88") },
 		    { C, RST_STREAM, 0, 1, BYTES("\0\0\0\0") } } },
+		{ "a reset in the middle of a request",
+		  { "head 1\n", "reset 1 code 7 closed\n" },
+		  { BEGIN,
+		    { C, RAW, 0, 0,
+		      BYTES("\0\0\6\1\5\0\0\0\1"
+			    "\x82\x86") },
+		    { S, RST_STREAM, 0, 1, BYTES("\0\0\0\7") },
+		    { S, PING, 0, 0, BYTES("12345678") },
+		    { C, RAW, 0, 0, BYTES("\x84\x41\1a") } } },
+		{ "a reset in the middle of trailers, the slot serves again",
+		  { "head 1\nadd 1\nrequest 1" POST_SAID "head 257\nadd 257\nrequest 257" GET_SAID
+		    "end 257\n",
+		    "reset 1 code 7 closed\nresponse 257 200\n" },
+		  { BEGIN,
+		    { C, HEADERS, EH, 1, BYTES(POST) },
+		    { C, RAW, 0, 0,
+		      BYTES("\0\0\5\1\5\0\0\0\1"
+			    "\0\1") },
+		    { S, RST_STREAM, 0, 1, BYTES("\0\0\0\7") },
+		    { S, PING, 0, 0, BYTES("12345678") },
+		    { C, RAW, 0, 0, BYTES("x\1y") },
+		    { C, HEADERS, ES | EH, 257, BYTES(GET) },
+		    { S, HEADERS, EH, 257, BYTES("\x88") } } },
 		{ "farewells",
 		  { "goaway 0 code 0\n", "goaway 2147483647 code 0\ngoaway 1 code 11\n" },
 		  { BEGIN,
@@ -540,6 +563,44 @@ static void adds_to_nothing_odd(void **state)
 }
 
 /* ---- beyond rows ---- */
+
+static void the_first_bytes_tell(void **state)
+{
+	static const struct {
+		enum http1_side side;
+		const char *bytes;
+		size_t n;
+		int begins;
+	} rows[] = {
+		{ C, BYTES(PREFACE), 1 },
+		{ C, BYTES(PREFACE "\0"), 1 },
+		{ C, BYTES("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r"), -1 },
+		{ C, BYTES("PUT"), -1 },
+		{ S, BYTES("\0\0\x12\4\0\0\0\0\0"), 1 },
+		{ S, BYTES("\0\0\0\4\0\0\0\0\0\0\3"), 1 },
+		{ S, BYTES("\0\0\7"), -1 },
+		{ S, BYTES("\0\x40\2\4"), -1 },
+		{ S, BYTES("\0\0\0\4\1"), -1 },
+		{ S, BYTES("\0\0\0\4\0\0\0\0\1"), -1 },
+		{ S, BYTES("HTTP/1.1"), -1 },
+		{ S, BYTES("\0\0\0\1"), -1 },
+	};
+
+	(void) state;
+	for (size_t i = 0; i < N_ELEMENTS(rows); i++) {
+		const size_t wanted = rows[i].side == C ? sizeof(PREFACE) - 1 : HTTP2_FRAME_HEAD;
+
+		for (size_t n = 0; n <= rows[i].n; n++) {
+			const int begins =
+				http2_begins(rows[i].side, edge_bytes(rows[i].bytes, n), n);
+
+			if (n == rows[i].n)
+				assert_int_equal(begins, rows[i].begins);
+			else if (rows[i].begins > 0)
+				assert_int_equal(begins, n >= wanted);
+		}
+	}
+}
 
 static void begin(struct said2 *s, enum http2_role role, size_t memory,
 		  const struct http1_extra *extra)
@@ -836,6 +897,7 @@ int main(void)
 		cmocka_unit_test(settings_hold_from_their_ack_on),
 		cmocka_unit_test(gives_up_where_it_cannot_follow),
 		cmocka_unit_test(adds_to_nothing_odd),
+		cmocka_unit_test(the_first_bytes_tell),
 		cmocka_unit_test(streams_beyond_the_table_are_not_followed),
 		cmocka_unit_test(a_slot_stays_until_the_next_call),
 		cmocka_unit_test(long_values_are_cut),

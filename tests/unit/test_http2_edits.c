@@ -262,11 +262,11 @@ static void nothing_to_add_changes_nothing(void **state)
 /* ---- a frame in pieces ---- */
 
 /*
- * A client's HEADERS of @n bytes of payload on stream 1, the first @now of them with its head in
- * the first call. Returns what is said of them, and with it where, of all its bytes.
+ * A client's HEADERS of @n bytes of payload on stream 1, in three calls: up to @now of its bytes,
+ * up to @then, and the rest. Returns what is said of them, and where.
  */
-static void in_pieces(struct http2 *h, const char *payload, size_t n, size_t now, bool hold,
-		      struct text *ret)
+static void in_pieces(struct http2 *h, const char *payload, size_t n, size_t now, size_t then,
+		      bool hold, struct text *ret)
 {
 	char bytes[256];
 	const size_t all = HTTP2_FRAME_HEAD + n;
@@ -274,9 +274,9 @@ static void in_pieces(struct http2 *h, const char *payload, size_t n, size_t now
 
 	http2_frame_head(bytes, (uint32_t) n, HEADERS, END_HEADERS | PADDED, 1);
 	memcpy(bytes + HTTP2_FRAME_HEAD, payload, n);
-	for (int call = 0; call < 2; call++) {
-		struct http2_input in = { .bytes = edge_bytes(bytes + at, call ? all - now : now),
-					  .n = call ? all - now : now };
+	for (int call = 0; call < 3; call++) {
+		const size_t to = call == 0 ? now : call == 1 && then > 0 ? then : all;
+		struct http2_input in = { .bytes = edge_bytes(bytes + at, to - at), .n = to - at };
 		enum http2_stop stop;
 		size_t used;
 
@@ -323,29 +323,33 @@ static void a_frame_in_pieces_can_be_held(void **state)
 	static const char good[] = "\3\x82\x84\x86\0\0", bad[] = "\3\x82\xff\0\0\0";
 	static const struct {
 		const char *name, *payload;
-		size_t now;
+		size_t now, then; /* 0: all the rest */
 		bool hold;
 		const char *said;
 	} rows[] = {
-		{ "its head alone", good, 9, true,
+		{ "its head alone", good, 9, 0, true,
 		  "head 9\nhold 9 4\nend of block 16 adds and changes\nheaders 16\n" },
-		{ "a part of its block", good, 12, true,
+		{ "a part of its block", good, 12, 0, true,
 		  "head 9\nhold 9 4\nend of block 16 adds and changes\nheaders 16\n" },
-		{ "a part of its padding", good, 15, true,
+		{ "a part of its padding", good, 15, 0, true,
 		  "head 9\nhold 9 4\nend of block 16 adds and changes\nheaders 16\n" },
-		{ "all of it", good, 16, true,
+		{ "all of it", good, 16, 0, true,
 		  "head 9\nend of block 13 adds and changes\nheaders 16\n" },
-		{ "nobody holds it", good, 9, false,
+		{ "nobody holds it", good, 9, 0, false,
 		  "head 9\nhold 9\nend of block 13 cannot\nheaders 16\n" },
-		{ "nobody holds it, but for its padding it is in hand", good, 15, false,
+		{ "nobody holds it, but for its padding it is in hand", good, 15, 0, false,
 		  "head 9\nhold 9\nend of block 13 adds and changes\nheaders 16\n" },
-		{ "its flags have gone, all else is in hand", good, 5, true,
+		{ "its flags have gone, all else is in hand", good, 5, 0, true,
 		  "head 9\nend of block 13 cannot\nheaders 16\n" },
-		{ "its length has gone, all else is in hand", good, 4, true,
+		{ "its length has gone, and it is in pieces", good, 4, 12, true,
+		  "head 9\nhold 9 4\nend of block 16 adds and changes\nheaders 16\n" },
+		{ "its flags have gone, and it is in pieces", good, 5, 12, true,
+		  "head 9\nend of block 13 cannot\nheaders 16\n" },
+		{ "its length has gone, all else is in hand", good, 4, 0, true,
 		  "head 9\nend of block 13 adds and changes\nheaders 16\n" },
-		{ "it does not decode: the CONTINUATION comes first", bad, 9, true,
+		{ "it does not decode: the CONTINUATION comes first", bad, 9, 0, true,
 		  "head 9\nhold 9 4\nend of block 16 cannot and changes\nopaque 16\n" },
-		{ "it does not decode, and nobody held it", bad, 9, false,
+		{ "it does not decode, and nobody held it", bad, 9, 0, false,
 		  "head 9\nhold 9\nopaque 11\n" },
 	};
 	char *memory = malloc(HTTP2_MEMORY);
@@ -361,9 +365,44 @@ static void a_frame_in_pieces_can_be_held(void **state)
 		print_message("# %s\n", rows[i].name);
 		http2_init(&h, HTTP2_CLIENT, memory, HTTP2_MEMORY);
 		assert_int_equal(http2_feed(&h, HTTP1_REQUESTS, NULL, &in, &used), HTTP2_MORE);
-		in_pieces(&h, rows[i].payload, 7, rows[i].now, rows[i].hold, &said);
+		in_pieces(&h, rows[i].payload, 7, rows[i].now, rows[i].then, rows[i].hold, &said);
 		assert_string_equal(room, rows[i].said);
 	}
+	free(memory);
+}
+
+/* The peer waits for a CONTINUATION, whatever has become of the stream. */
+static void a_held_block_is_ended_when_its_stream_was_reset(void **state)
+{
+	static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+	static const char head[] = { 0, 0, 1, HEADERS, END_HEADERS, 0, 0, 0, 1 };
+	static const char reset[] = { 0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1, 0, 0, 0, 7 };
+	static struct http2 h;
+	char *memory = malloc(HTTP2_MEMORY), room[HTTP2_FRAME_HEAD];
+	struct http2_input in = { .bytes = hello, .n = 24 + HTTP2_FRAME_HEAD };
+	struct http2_input answer = { .bytes = hello + 24, .n = HTTP2_FRAME_HEAD };
+	struct http2_literals l = http2_literals_in(room, sizeof(room));
+	struct http2_edit clears;
+	struct http2_edits e;
+	size_t used;
+
+	(void) state;
+	http2_init(&h, HTTP2_CLIENT, memory, HTTP2_MEMORY);
+	assert_int_equal(http2_feed(&h, HTTP1_REQUESTS, NULL, &in, &used), HTTP2_MORE);
+	assert_int_equal(http2_feed(&h, HTTP1_RESPONSES, NULL, &answer, &used), HTTP2_MORE);
+	in = (struct http2_input) { .bytes = head, .n = sizeof(head) };
+	assert_int_equal(http2_feed(&h, HTTP1_REQUESTS, NULL, &in, &used), HTTP2_HEAD);
+	http2_on(&in, used);
+	assert_int_equal(http2_feed(&h, HTTP1_REQUESTS, NULL, &in, &used), HTTP2_HOLD);
+	http2_hold(&h, &clears);
+	answer = (struct http2_input) { .bytes = reset, .n = sizeof(reset) };
+	assert_int_equal(http2_feed(&h, HTTP1_RESPONSES, NULL, &answer, &used), HTTP2_RESET);
+	in = (struct http2_input) { .bytes = "\x82", .n = 1 };
+	assert_int_equal(http2_feed(&h, HTTP1_REQUESTS, NULL, &in, &used), HTTP2_BLOCK_END);
+	assert_true(http2_edits(&h.flows[HTTP1_REQUESTS].place, &l, &e));
+	assert_int_equal(e.n, 1);
+	http2_on(&in, used);
+	assert_int_equal(http2_feed(&h, HTTP1_REQUESTS, NULL, &in, &used), HTTP2_MORE);
 	free(memory);
 }
 
@@ -1028,6 +1067,7 @@ int main(void)
 		cmocka_unit_test(each_place_asks_for_its_changes),
 		cmocka_unit_test(nothing_to_add_changes_nothing),
 		cmocka_unit_test(a_frame_in_pieces_can_be_held),
+		cmocka_unit_test(a_held_block_is_ended_when_its_stream_was_reset),
 		cmocka_unit_test(a_server_reads_the_clients_fields_and_ours),
 	};
 
