@@ -1101,12 +1101,13 @@ static const char *key_by_name(const struct peer *p)
 struct naming {
 	const struct hook *hook;
 	int story;
+	struct peer peer; /* bound before the fork: its port is nobody else's afterwards */
 };
 
 static int naming_story(void *arg)
 {
 	const struct naming *n = arg;
-	struct peer p = peer_local(n->story == 0);
+	struct peer p = n->peer;
 	const char *key = key_by_name(&p);
 
 	if (n->story == 0) {
@@ -1137,7 +1138,7 @@ static int naming_story(void *arg)
 
 static void told_in_a_child(const struct hook *h, int story)
 {
-	struct naming n = {h, story};
+	struct naming n = {h, story, peer_local(story == 0)};
 
 	assert_int_equal(child_status(naming_story, &n), 0);
 }
