@@ -361,17 +361,27 @@ def a_directory_that_others_write_to_is_not_believed(p):
     assert json.loads(done.stdout)['services'] == []
 
 
+def a_users_directory():
+    """A user that nobody is, and the directory that is theirs: no other run gets this one."""
+    for uid in range(3_000_000_000, 3_000_001_000):
+        try:
+            os.mkdir(f'/dev/shm/agentshim-{uid}', 0o700)
+        except FileExistsError:
+            continue
+        return uid, f'/dev/shm/agentshim-{uid}'
+    raise AssertionError('/dev/shm is full of directories of test runs')
+
+
 def root_sees_all_users_and_believes_only_owners(p):
     if not ROOT:
         raise Skip('capability missing: not root, one user sees only its own')
-    uid = next(u for u in range(3_000_000_000, 3_000_001_000)
-               if not os.path.lexists(f'/dev/shm/agentshim-{u}'))
-    shm = f'/dev/shm/agentshim-{uid}'
+    uid, shm = a_users_directory()
+    name = f'theirs-{uid}'  # another run's may be there, too
     env = p.env()
     del env['AGENTSHIM_DIR']
-    p.lay(breaker('a:1', 'f'), name=b'theirs')
+    p.lay(breaker('a:1', 'f'), name=name.encode())
     try:
-        shutil.copytree(p.state, shm)
+        shutil.copytree(p.state, shm, dirs_exist_ok=True)
         for path in [shm] + [os.path.join(shm, f) for f in os.listdir(shm)]:
             os.chown(path, uid, uid)
         os.chmod(shm, 0o700)
@@ -380,8 +390,8 @@ def root_sees_all_users_and_believes_only_owners(p):
             out = json.loads(p.tool('status', '--json', env=env).stdout)
             return [s for s in out['services'] if s['user'] == str(uid)]
 
-        assert [s['service'] for s in seen()] == ['theirs']
-        done = p.tool('off', 'theirs', env=env)
+        assert [s['service'] for s in seen()] == [name]
+        done = p.tool('off', name, env=env)
         assert done.returncode == 0 and seen()[0]['control'] == 'off', done
         # Somebody else's directory under that user's name:
         os.chown(shm, uid + 1, uid + 1)
