@@ -174,6 +174,11 @@ static uint64_t own_flag(const struct http2 *h, const struct http2_flow *f)
 	return side_of(h, f) == HTTP1_REQUESTS ? AT_REQUESTS : AT_RESPONSES;
 }
 
+static uint64_t ended_flag(const struct http2 *h, const struct http2_flow *f)
+{
+	return side_of(h, f) == HTTP1_REQUESTS ? REQUEST_ENDED : RESPONSE_ENDED;
+}
+
 static uint32_t id_of(uint64_t word)
 {
 	return (uint32_t) (word >> 32);
@@ -306,8 +311,7 @@ static bool still_to_say(struct http2 *h, struct http2_flow *f, enum http2_stop 
 	if (stop == HTTP2_RESET)
 		return stream_ends(h, f, CLOSED);
 	if (stop == HTTP2_END_STREAM)
-		return stream_ends(
-			h, f, side_of(h, f) == HTTP1_REQUESTS ? REQUEST_ENDED : RESPONSE_ENDED);
+		return stream_ends(h, f, ended_flag(h, f));
 	/* Relaxed: a hint; the slot is ours to read until stream_leave() in any case. */
 	return !(atomic_load_explicit(&h->streams[f->slot], memory_order_relaxed) & CLOSED);
 }
@@ -492,6 +496,14 @@ static void block_begin(struct http2 *h, struct http2_flow *f, uint32_t id)
 	due(f, HTTP2_HEAD);
 }
 
+/* Bytes in front of a fragment, beside the padding's length. */
+static uint8_t prefix_of(const struct http2_flow *f)
+{
+	if (f->type == PUSH_PROMISE)
+		return 4;
+	return f->type == HEADERS && (f->flags & HAS_PRIORITY) ? 5 : 0;
+}
+
 /* A frame of a block begins, its head was taken. */
 static int fragment_begin(struct http2 *h, struct http2_flow *f, struct cursor *in)
 {
@@ -501,9 +513,7 @@ static int fragment_begin(struct http2 *h, struct http2_flow *f, struct cursor *
 	if (++f->frames > HTTP2_BLOCK_FRAMES)
 		return refuse(f, HTTP2_BLOCK_TOO_LONG);
 	f->padding = 0;
-	f->prefix = f->type == PUSH_PROMISE                           ? 4
-		    : f->type == HEADERS && (f->flags & HAS_PRIORITY) ? 5
-								      : 0;
+	f->prefix = prefix_of(f);
 	f->place = (struct http2_place) {
 		.stream = f->stream,
 		.length = f->left,
@@ -517,11 +527,24 @@ static int fragment_begin(struct http2 *h, struct http2_flow *f, struct cursor *
 	return say_then(f, f->type != CONTINUATION && (f->flags & PADDED) ? PAD : PREFIX);
 }
 
+/*
+ * The block is none, or there is too much of it. When the peer has been told that a CONTINUATION
+ * follows, that has to come first.
+ */
+static int block_breaks(struct http2_flow *f, enum http2_reason reason)
+{
+	if (!f->place.held)
+		return refuse(f, reason);
+	f->broken = (uint8_t) reason;
+	f->state = PADDING; /* which takes all that is left of the frame */
+	return ON;
+}
+
 static int step_pad(struct http2 *h, struct http2_flow *f, struct cursor *in)
 {
 	(void) h;
 	if (f->left == 0)
-		return refuse(f, HTTP2_BAD_FRAME);
+		return block_breaks(f, HTTP2_BAD_FRAME);
 	if (in->at == in->end)
 		return HTTP2_MORE;
 	f->padding = (uint8_t) *in->at++;
@@ -536,7 +559,7 @@ static int step_prefix(struct http2 *h, struct http2_flow *f, struct cursor *in)
 {
 	(void) h;
 	if (f->left < (uint32_t) f->prefix + f->padding)
-		return refuse(f, HTTP2_BAD_FRAME);
+		return block_breaks(f, HTTP2_BAD_FRAME);
 
 	const size_t n = least(left_in(in), f->prefix);
 
@@ -546,19 +569,6 @@ static int step_prefix(struct http2 *h, struct http2_flow *f, struct cursor *in)
 	if (f->prefix > 0)
 		return HTTP2_MORE;
 	f->state = FRAGMENT;
-	return ON;
-}
-
-/*
- * The block does not decode, or there is too much of it. When the peer has been told that a
- * CONTINUATION follows, it has to come first.
- */
-static int block_breaks(struct http2_flow *f, enum http2_reason reason)
-{
-	if (!f->place.held)
-		return refuse(f, reason);
-	f->broken = (uint8_t) reason;
-	f->state = PADDING; /* which takes all that is left of the frame */
 	return ON;
 }
 
@@ -948,10 +958,14 @@ static int (*const steps[STATES])(struct http2 *h, struct http2_flow *f, struct 
 /* ---- the calls ---- */
 
 static const char *const reason_names[HTTP2_REASONS] = {
-	[HTTP2_FOLLOWED] = "followed",           [HTTP2_NOT_HTTP2] = "not HTTP/2",
-	[HTTP2_BAD_FRAME] = "bad frame",         [HTTP2_FRAME_TOO_LONG] = "frame too long",
-	[HTTP2_BAD_BLOCK] = "bad header block",  [HTTP2_BLOCK_TOO_LONG] = "header block too long",
-	[HTTP2_NO_MEMORY] = "header table full", [HTTP2_BAD_SETTINGS] = "bad settings",
+	[HTTP2_FOLLOWED] = "followed",
+	[HTTP2_NOT_HTTP2] = "not HTTP/2",
+	[HTTP2_BAD_FRAME] = "bad frame",
+	[HTTP2_FRAME_TOO_LONG] = "frame too long",
+	[HTTP2_BAD_BLOCK] = "bad header block",
+	[HTTP2_BLOCK_TOO_LONG] = "header block too long",
+	[HTTP2_NO_MEMORY] = "header table full",
+	[HTTP2_BAD_SETTINGS] = "bad settings",
 	[HTTP2_UNSEEN] = "bytes not seen",
 };
 
@@ -990,7 +1004,8 @@ static bool settings_head(const char *bytes, size_t n)
 
 	if (n >= 3 && (number(bytes, 3) % 6 != 0 || number(bytes, 3) > FRAME_SIZE_MIN))
 		return false;
-	return bytes[0] == 0 && (n <= 3 || memcmp(bytes + 3, rest, least(n - 3, sizeof(rest))) == 0);
+	return bytes[0] == 0 &&
+	       (n <= 3 || memcmp(bytes + 3, rest, least(n - 3, sizeof(rest))) == 0);
 }
 
 int http2_begins(enum http1_side side, const char *bytes, size_t n)

@@ -321,6 +321,7 @@ static void a_frame_in_pieces_can_be_held(void **state)
 {
 	static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
 	static const char good[] = "\3\x82\x84\x86\0\0", bad[] = "\3\x82\xff\0\0\0";
+	static const char worse[] = "\7\x82\x84\x86\0\0";
 	static const struct {
 		const char *name, *payload;
 		size_t now, then; /* 0: all the rest */
@@ -348,6 +349,8 @@ static void a_frame_in_pieces_can_be_held(void **state)
 		{ "its length has gone, all else is in hand", good, 4, 0, true,
 		  "head 9\nend of block 13 adds and changes\nheaders 16\n" },
 		{ "it does not decode: the CONTINUATION comes first", bad, 9, 0, true,
+		  "head 9\nhold 9 4\nend of block 16 cannot and changes\nopaque 16\n" },
+		{ "it is no frame of a block: likewise", worse, 9, 0, true,
 		  "head 9\nhold 9 4\nend of block 16 cannot and changes\nopaque 16\n" },
 		{ "it does not decode, and nobody held it", bad, 9, 0, false,
 		  "head 9\nhold 9\nopaque 11\n" },
