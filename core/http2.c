@@ -389,7 +389,7 @@ static void status_taken(struct http2_flow *f, const struct hpack_field *field)
 static void pseudo_taken(struct http2_flow *f, const struct hpack_field *field)
 {
 	if (is(field, ":method")) {
-		f->odd |= f->method != HTTP1_OTHER;
+		f->odd |= http2_find(f, HTTP1_METHOD, NULL) != NULL; /* a second one */
 		f->method = http1_method_named(field->value, field->value_len);
 		f->tunnel |= f->method == HTTP1_CONNECT;
 		keep(f, HTTP1_METHOD, field);
