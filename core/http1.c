@@ -5,6 +5,10 @@
  * it takes a run of them at once. It returns what there is to say, or ON when the next state
  * may go on with the rest.
  *
+ * Mostly a line is in hand as a whole and as it should be. request_line(), status_line() and
+ * field_lines() then take it at once and leave all as the steps would; of any other they take
+ * nothing, and the steps have it.
+ *
  * The arena is only added to within a message: not even white space after a value is taken
  * back, for a copy of the struct may count on it.
  */
@@ -12,6 +16,9 @@
 
 #include <endian.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define METHOD_MAX 20 /* above every registered one (UPDATEREDIRECTREF: 17) */
 
@@ -142,23 +149,69 @@ static bool blank(char c)
 	return c == ' ' || c == '\t';
 }
 
+#define ONES (UINT64_MAX / 0xff) /* 1 in each byte */
+
+/* The next eight bytes, the first one lowest. */
+static inline uint64_t word_at(const char *at)
+{
+	uint64_t w;
+
+	memcpy(&w, at, sizeof(w));
+	return le64toh(w);
+}
+
 /*
- * Past every byte that is @least (at most 0x80) or more, and not DEL. Eight at once: of
+ * Past sixteen bytes and sixteen again, as long as all are @least or more, and not DEL; true:
+ * @at is at one that is not. Where there is no SSE2, past() goes by eight from the beginning.
+ */
+#ifdef __SSE2__
+static inline bool past_sixteens(const char **at, const char *end, unsigned char least)
+{
+	const __m128i del = _mm_set1_epi8(0x7f), low = _mm_set1_epi8((char) least);
+
+	for (; end - *at >= 16; *at += 16) {
+		const __m128i v = _mm_loadu_si128((const __m128i *) *at);
+		const __m128i enough = _mm_cmpeq_epi8(_mm_max_epu8(v, low), v);
+		const __m128i good = _mm_andnot_si128(_mm_cmpeq_epi8(v, del), enough);
+		const unsigned bad = (unsigned) _mm_movemask_epi8(good) ^ 0xffff;
+
+		if (bad != 0) {
+			*at += __builtin_ctz(bad);
+			return true;
+		}
+	}
+	return false;
+}
+#else
+static inline bool past_sixteens(const char **at, const char *end, unsigned char least)
+{
+	(void) at;
+	(void) end;
+	(void) least;
+	return false;
+}
+#endif
+
+/*
+ * Past every byte that is @least (at most 0x80) or more, and not DEL. Eight at once: when all
+ * are from @least to '~' nothing is borrowed or carried, and no high bit is set. Else of
  * (w - least) & ~w the high bit of a byte is set in the lowest byte that is less; what is set
  * above that one may be a borrow's doing. (del - 1) & ~del likewise for 0.
  */
 static inline const char *past(const char *at, const char *end, unsigned char least)
 {
-	const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
+	const uint64_t high = ONES * 0x80;
 
+	if (past_sixteens(&at, end, least))
+		return at;
 	for (; (size_t) (end - at) >= sizeof(uint64_t); at += sizeof(uint64_t)) {
-		uint64_t w;
+		const uint64_t w = word_at(at), less = w - ONES * least;
 
-		memcpy(&w, at, sizeof(w));
-		w = le64toh(w);
+		if (((less | (w + ONES) | w) & high) == 0)
+			continue;
 
-		const uint64_t del = w ^ ones * 0x7f;
-		const uint64_t found = (((w - ones * least) & ~w) | ((del - ones) & ~del)) & high;
+		const uint64_t del = w ^ ONES * 0x7f;
+		const uint64_t found = ((less & ~w) | ((del - ONES) & ~del)) & high;
 
 		if (found)
 			return at + __builtin_ctzll(found) / 8;
@@ -169,7 +222,7 @@ static inline const char *past(const char *at, const char *end, unsigned char le
 }
 
 /* Past what a value or a reason may hold: no control character but HT. */
-static const char *past_text(const char *at, const char *end)
+static inline const char *past_text(const char *at, const char *end)
 {
 	for (at = past(at, end, ' '); at < end && *at == '\t'; at = past(at + 1, end, ' '))
 		;
@@ -207,7 +260,7 @@ static const struct known known[][6] = {
 		 { "x-b3-parentspanid", PLAIN, HTTP1_B3_PARENTSPANID } },
 };
 
-static const char *const method_names[] = {
+static const char method_names[][8] = {
 	[HTTP1_OTHER] = "_OTHER",
 	[HTTP1_CONNECT] = "CONNECT",
 	[HTTP1_DELETE] = "DELETE",
@@ -245,44 +298,90 @@ const char *http1_reason_name(enum http1_reason reason)
 	return (unsigned) reason < HTTP1_REASONS ? reason_names[reason] : "unknown";
 }
 
-enum http1_method http1_method_named(const char *name, size_t n)
+/* Of @name eight bytes can be read, whatever @n. */
+static enum http1_method method_of(const char *name, size_t n)
 {
+	if (n >= sizeof(uint64_t))
+		return HTTP1_OTHER;
+
+	const uint64_t word = word_at(name) & ((UINT64_C(1) << 8 * n) - 1);
+
 	for (size_t i = HTTP1_OTHER + 1; i < METHODS; i++) {
-		if (strlen(method_names[i]) == n && memcmp(method_names[i], name, n) == 0)
+		if (word_at(method_names[i]) == word)
 			return (enum http1_method) i;
 	}
 	return HTTP1_OTHER;
 }
 
-/* Is the name, or the element of a list, that was read last @word? */
-static bool name_is(const struct http1 *p, const char *word)
+enum http1_method http1_method_named(const char *name, size_t n)
 {
-	const size_t n = p->name_used;
+	char word[sizeof(uint64_t)] = "";
 
-	/* strncmp: the word may be shorter, and memcmp may look at all @n bytes. */
-	return n < HTTP1_NAME_SIZE && word[0] == p->name[0] && strncmp(word, p->name, n) == 0 &&
-	       word[n] == '\0';
+	memcpy(word, name, n < sizeof(word) ? n : sizeof(word));
+	return method_of(word, n);
 }
 
-/* What a field is to us, and whether it is kept: as ours, else as the user's. */
+/* Is the element of a list that was read last @word, of @n bytes? */
+static inline bool name_is(const struct http1 *p, const char *word, size_t n)
+{
+	return p->name_used == n && memcmp(p->name, word, n) == 0;
+}
+
+/* A token's letters in lower case; no byte of another token becomes one of a known name's. */
+static inline uint64_t lower_at(const char *at)
+{
+	return word_at(at) | ONES * 0x20;
+}
+
+/*
+ * The known field that is called @name, a token of @n bytes in any case; NULL: none is. Eight
+ * bytes can be read of it, whatever @n.
+ */
+static const struct known *known_of(const char *name, size_t n)
+{
+	if (n >= sizeof(known) / sizeof(known[0]))
+		return NULL;
+
+	const uint64_t all = n < 8 ? (UINT64_C(1) << 8 * n) - 1 : UINT64_MAX;
+	const uint64_t word = lower_at(name) & all;
+
+	for (const struct known *k = known[n]; k->role != NO_FIELD; k++) {
+		if (word_at(k->name) != word)
+			continue;
+		if (n <= 8)
+			return k;
+		/* The words overlap. */
+		if (word_at(k->name + n - 8) == lower_at(name + n - 8) &&
+		    (n <= 16 || word_at(k->name + 8) == lower_at(name + 8)))
+			return k;
+	}
+	return NULL;
+}
+
+static bool is_extra(const char *name, size_t n, const char *extra)
+{
+	if (n >= HTTP1_NAME_SIZE)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		if (token_of(name[i]) != extra[i] || extra[i] == '\0')
+			return false;
+	}
+	return extra[n] == '\0';
+}
+
+/*
+ * Under what a field is kept, and what it says to us: as ours, else as the user's. @name as
+ * known_of() has it.
+ */
 static inline uint8_t look_up(const char *name, size_t n, const struct http1_extra *extra,
 			      uint8_t *ret_role)
 {
-	uint8_t field = HTTP1_FIELD_IDS;
+	const struct known *k = known_of(name, n);
+	uint8_t field = k ? k->field : HTTP1_FIELD_IDS;
 
-	*ret_role = PLAIN;
-	if (n < sizeof(known) / sizeof(known[0])) {
-		for (const struct known *k = known[n]; k->role != NO_FIELD; k++) {
-			if (memcmp(name, k->name, n) != 0)
-				continue;
-			*ret_role = k->role;
-			field = k->field;
-			break;
-		}
-	}
+	*ret_role = k ? k->role : PLAIN;
 	for (unsigned i = 0; extra && i < extra->n && field == HTTP1_FIELD_IDS; i++) {
-		if (extra->names[i][0] == name[0] && strlen(extra->names[i]) == n &&
-		    memcmp(name, extra->names[i], n) == 0)
+		if (is_extra(name, n, extra->names[i]))
 			field = (uint8_t) (HTTP1_EXTRA + i);
 	}
 	return field;
@@ -290,9 +389,19 @@ static inline uint8_t look_up(const char *name, size_t n, const struct http1_ext
 
 enum http1_field http1_field_named(const char *name, size_t n, const struct http1_extra *extra)
 {
-	uint8_t role;
+	char word[sizeof(uint64_t)] = "";
+	uint8_t role, field;
 
-	return n > 0 ? (enum http1_field) look_up(name, n, extra, &role) : HTTP1_FIELD_IDS;
+	if (n == 0)
+		return HTTP1_FIELD_IDS;
+	memcpy(word, name, n < sizeof(word) ? n : sizeof(word));
+	field = look_up(n < sizeof(word) ? word : name, n, extra, &role);
+
+	/* Of HTTP/2 it may be no token. */
+	const struct known *k = field < HTTP1_EXTRA ? known_of(n < sizeof(word) ? word : name, n) : NULL;
+
+	return k == NULL || memcmp(k->name, name, n) == 0 ? (enum http1_field) field
+							   : HTTP1_FIELD_IDS;
 }
 
 /* The first bytes of something; a name_used of HTTP1_NAME_SIZE: it is longer than we care. */
@@ -359,6 +468,21 @@ static bool slice_join(struct http1 *p, struct http1_slice *slice)
 	return true;
 }
 
+/* As memcpy(), for the few bytes that fields have; the last two words overlap. */
+static inline void copy(char *to, const char *from, size_t n)
+{
+	size_t i = 0;
+
+	for (; i + sizeof(uint64_t) < n; i += sizeof(uint64_t))
+		memcpy(to + i, from + i, sizeof(uint64_t));
+	if (n >= sizeof(uint64_t)) {
+		memcpy(to + n - sizeof(uint64_t), from + n - sizeof(uint64_t), sizeof(uint64_t));
+		return;
+	}
+	for (; i < n; i++)
+		to[i] = from[i];
+}
+
 /* How many of @s's bytes are dealt with; fewer than @n: the arena is full. */
 static size_t slice_add(struct http1 *p, const char *s, size_t n)
 {
@@ -372,8 +496,7 @@ static size_t slice_add(struct http1 *p, const char *s, size_t n)
 	const size_t fits = n < room ? n : room;
 	size_t kept = fits;
 
-	if (fits > 0)
-		memcpy(p->arena + p->used, s, fits);
+	copy(p->arena + p->used, s, fits);
 	while (kept > 0 && blank(s[kept - 1]))
 		kept--;
 	if (kept > 0)
@@ -383,6 +506,12 @@ static size_t slice_add(struct http1 *p, const char *s, size_t n)
 		return fits;
 	slice->cut = true;
 	return n;
+}
+
+/* Will slice_add() deal with all of @n bytes of a new slice? */
+static bool slice_fits(const struct http1 *p, size_t n)
+{
+	return n <= (size_t) (p->size - p->used) || p->size == 0;
 }
 
 void http1_move(struct http1 *p, char *arena, size_t size)
@@ -415,13 +544,16 @@ static bool hear_length(struct http1 *p, char c)
 	return true;
 }
 
+/* Of constant length, so that it is a comparison of words. */
+#define NAME_IS(p, word) name_is((p), (word), sizeof(word) - 1)
+
 static void hear_option(struct http1 *p)
 {
-	if (name_is(p, "close"))
+	if (NAME_IS(p, "close"))
 		p->flags |= CLOSE;
-	else if (name_is(p, "keep-alive"))
+	else if (NAME_IS(p, "keep-alive"))
 		p->flags |= KEEP_ALIVE;
-	else if (name_is(p, "upgrade"))
+	else if (NAME_IS(p, "upgrade"))
 		p->flags |= CONNECTION_UPGRADE;
 }
 
@@ -436,17 +568,19 @@ static bool hear_element(struct http1 *p)
 	if (p->role == TRANSFER_ENCODING) {
 		if (p->flags & CHUNKED) /* it must be the last */
 			return false;
-		p->flags |= name_is(p, "chunked") ? CHUNKED : 0;
+		p->flags |= NAME_IS(p, "chunked") ? CHUNKED : 0;
 	} else if (p->role == CONNECTION) {
 		hear_option(p);
 	} else if (p->role == EXPECT) {
-		p->expects |= name_is(p, "100-continue");
+		p->expects |= NAME_IS(p, "100-continue");
 	} else {
 		p->flags |= UPGRADE_NAMED;
 	}
 	p->name_used = 0;
 	return true;
 }
+
+#undef NAME_IS
 
 /*
  * Of Transfer-Encoding we understand names alone: in a parameter's string a comma is none. HT
@@ -471,12 +605,30 @@ static bool hear_list(struct http1 *p, char c)
 	return true;
 }
 
+/* What hear_list() would do with the token that @s, of @n bytes, begins with; its length. */
+static size_t hear_token(struct http1 *p, const char *s, size_t n)
+{
+	const size_t room = sizeof(p->name) - p->name_used, most = n < room ? n : room;
+	char *const to = p->name + p->name_used;
+	size_t length = 0;
+
+	for (char c; length < most && (c = token_of(s[length])) != 0; length++)
+		to[length] = c;
+	p->name_used = (uint8_t) (p->name_used + length);
+	p->sub = length > 0 ? WITHIN : p->sub;
+	return length;
+}
+
 /* How many of @s's bytes are well; fewer than @n: the next one is not. */
 static size_t hear(struct http1 *p, const char *s, size_t n)
 {
 	if (p->role < CONTENT_LENGTH)
 		return n;
 	for (size_t i = 0; i < n; i++) {
+		if (p->role > CONTENT_LENGTH && p->sub != SPACE_AFTER)
+			i += hear_token(p, s + i, n - i);
+		if (i == n)
+			break;
 		if (p->role == CONTENT_LENGTH ? !hear_length(p, s[i]) : !hear_list(p, s[i]))
 			return i;
 	}
@@ -566,8 +718,55 @@ static int take_word(struct http1 *p, struct cursor *in, size_t n)
 	return taken < n ? HTTP1_FULL : in->at == in->end ? HTTP1_MORE : ON;
 }
 
+/* What every version begins with, and the digits that we know. */
+static bool version_at(const char *at, uint8_t *ret_minor)
+{
+	const uint64_t digit = word_at(at) ^ word_at("HTTP/1.0");
+
+	*ret_minor = (uint8_t) (digit >> 56);
+	return digit == 0 || digit == UINT64_C(1) << 56;
+}
+
+/* A request's first line at once, when nothing of it was taken yet. */
+static bool request_line(struct http1 *p, struct cursor *in)
+{
+	const char *const at = in->at, *const end = in->end;
+	const size_t shortest = sizeof("GET / HTTP/1.1\r\n") - 1;
+	uint8_t minor;
+	size_t n = 0;
+
+	if ((size_t) (end - at) < shortest)
+		return false;
+	while (n < shortest && token_of(at[n]))
+		n++;
+
+	const char *const target = at + n + 1;
+
+	if (n == shortest || at[n] != ' ')
+		return false;
+
+	const char *const stop = past(target, end, ' ' + 1);
+
+	if ((size_t) (end - stop) < sizeof(" HTTP/1.1\r\n") - 1 || stop == target || *stop != ' ' ||
+	    !version_at(stop + 1, &minor) || stop[9] != '\r' || stop[10] != '\n' ||
+	    !slice_fits(p, (size_t) (stop - at)))
+		return false;
+	(void) slice_add(p, at, n);
+	slice_open(p, HTTP1_TARGET);
+	(void) slice_add(p, target, (size_t) (stop - target));
+	p->method = method_of(at, n);
+	p->minor = minor;
+	p->is_http = true;
+	p->state = FIELD;
+	in->at = stop + 11;
+	return true;
+}
+
 static int step_method(struct http1 *p, struct cursor *in)
 {
+	if (p->name_used == 0 && request_line(p, in))
+		return ON;
+
 	const size_t room = METHOD_MAX - p->name_used, n = (size_t) (in->end - in->at);
 	size_t length = 0;
 
@@ -580,7 +779,7 @@ static int step_method(struct http1 *p, struct cursor *in)
 		return rc;
 	if (*in->at != ' ')
 		return refuse(p, bad_line(p));
-	p->method = http1_method_named(p->name, p->name_used);
+	p->method = method_of(p->name, p->name_used);
 	in->at++;
 	remember_byte(p, ' ');
 	slice_open(p, HTTP1_TARGET);
@@ -614,10 +813,41 @@ static bool is_h2_preface(const struct http1 *p, char c)
 	       p->name_used == sizeof(line) - 1 && memcmp(p->name, line, sizeof(line) - 1) == 0;
 }
 
+static unsigned digit_of(char c)
+{
+	return (unsigned) (unsigned char) c - '0';
+}
+
+/* An answer's first line at once, when nothing of it was taken yet. */
+static bool status_line(struct http1 *p, struct cursor *in)
+{
+	const char *const at = in->at, *const end = in->end;
+	uint8_t minor;
+
+	if ((size_t) (end - at) < sizeof("HTTP/1.1 200\r\n") - 1 || !version_at(at, &minor) ||
+	    at[8] != ' ')
+		return false;
+
+	const unsigned hundreds = digit_of(at[9]), tens = digit_of(at[10]), ones = digit_of(at[11]);
+	const char *const stop = past_text(at + 12, end);
+
+	if (hundreds - 1 > 8 || tens > 9 || ones > 9 || (at[12] != ' ' && stop > at + 12) ||
+	    end - stop < 2 || stop[0] != '\r' || stop[1] != '\n')
+		return false;
+	p->status = (uint16_t) (hundreds * 100 + tens * 10 + ones);
+	p->minor = minor;
+	p->is_http = true;
+	p->state = FIELD;
+	in->at = stop + 2;
+	return true;
+}
+
 static int step_version(struct http1 *p, struct cursor *in)
 {
 	static const char start[] = "HTTP/1.";
 
+	if (p->side == HTTP1_RESPONSES && p->sub == 0 && status_line(p, in))
+		return ON;
 	for (; in->at < in->end && p->sub < sizeof(start) - 1; p->sub++, in->at++) {
 		if (is_h2_preface(p, *in->at))
 			return refuse(p, HTTP1_H2_PREFACE);
@@ -704,6 +934,219 @@ static int head_end(struct http1 *p)
 	return HTTP1_BLANK;
 }
 
+/* What frames the message is said once, and in one way. */
+static bool may_frame(const struct http1 *p, uint8_t role)
+{
+	if (role == CONTENT_LENGTH)
+		return (p->flags & (HAS_LENGTH | HAS_CODING)) == 0;
+	/* HTTP/1.0 has no coding: who sent it may be a proxy that did not look (9112, 6.1). */
+	return (p->flags & HAS_LENGTH) == 0 && p->minor != 0;
+}
+
+/* A name is over: what its value is kept as, and what it says to us. */
+static int field_begin(struct http1 *p, uint8_t field, uint8_t role)
+{
+	p->role = role;
+	p->open = false;
+	p->name_used = 0;
+	p->sub = NOTHING_YET;
+	if (field != HTTP1_FIELD_IDS)
+		slice_open(p, field);
+	if (role != CONTENT_LENGTH && role != TRANSFER_ENCODING)
+		return ON;
+	if (!may_frame(p, role))
+		return refuse(p, HTTP1_BAD_FRAMING);
+	p->flags |= role == CONTENT_LENGTH ? HAS_LENGTH : HAS_CODING;
+	return ON;
+}
+
+/* The length of the name that @at begins with; @most, at least 8: no colon ends it before. */
+static inline size_t name_length(const char *at, size_t most)
+{
+	size_t n = 0;
+
+	for (; n + sizeof(uint64_t) <= most; n += sizeof(uint64_t)) {
+		const uint64_t colon = word_at(at + n) ^ ONES * ':';
+		const uint64_t found = (colon - ONES) & ~colon & ONES * 0x80;
+
+		if (found)
+			return n + (size_t) __builtin_ctzll(found) / 8;
+	}
+	while (n < most && at[n] != ':')
+		n++;
+	return n;
+}
+
+/* Is every byte of @w a letter or '-'? None of them is a control character. */
+static inline bool letters(uint64_t w)
+{
+	const uint64_t lower = w | ONES * 0x20, dash = lower ^ ONES * '-';
+	/* In the high bits, when @w has none: 'a' or more, '{' or more, not '-'. */
+	const uint64_t a = lower + ONES * (0x80 - 'a'), z = lower + ONES * (0x7f - 'z');
+	const uint64_t other = dash + ONES * 0x7f;
+
+	return (((a & ~z) | ~other) & ~w & ONES * 0x80) == ONES * 0x80;
+}
+
+/* Of @at eight bytes can be read, whatever @n, and none is a control character. */
+static inline bool is_token(const char *at, size_t n)
+{
+	size_t i = 0;
+
+	if (n < 8) {
+		const unsigned unused = 8 * (8 - (unsigned) n);
+
+		if (n > 0 && letters(word_at(at) << unused | ONES * 'a' >> (64 - unused)))
+			return true;
+	} else {
+		for (; i + 8 <= n && letters(word_at(at + i)); i += 8)
+			;
+	}
+	while (i < n && token_of(at[i]))
+		i++;
+	return i == n && n > 0;
+}
+
+/*
+ * The length of the name that @at begins with, as name_length() has it; @ret_letters: it is one
+ * or more letters and '-', as most names are. None of its bytes is a control character.
+ */
+#ifdef __SSE2__
+static inline size_t name_at(const char *at, const char *end, bool *ret_letters)
+{
+	*ret_letters = false;
+	if (end - at < 16)
+		return name_length(at, (size_t) (end - at));
+
+	const __m128i v = _mm_loadu_si128((const __m128i *) at), last = _mm_set1_epi8('z' - 'a');
+	const __m128i lower = _mm_or_si128(v, _mm_set1_epi8(0x20));
+	const __m128i letter = _mm_sub_epi8(lower, _mm_set1_epi8('a'));
+	const __m128i good = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(letter, last), letter),
+					  _mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
+	const int colons = _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(':')));
+
+	if (colons == 0)
+		return name_length(at, (size_t) (end - at));
+
+	const unsigned n = (unsigned) __builtin_ctz((unsigned) colons);
+
+	*ret_letters = n > 0 && (~(unsigned) _mm_movemask_epi8(good) & ((1u << n) - 1)) == 0;
+	return n;
+}
+#else
+static inline size_t name_at(const char *at, const char *end, bool *ret_letters)
+{
+	*ret_letters = false;
+	return name_length(at, (size_t) (end - at));
+}
+#endif
+
+/* A length of so few digits that there is no overflow, and nothing else. */
+static bool plain_length(const char *at, size_t n, uint64_t *ret)
+{
+	uint64_t length = 0;
+
+	if (n == 0 || n > 18)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		if (digit_of(at[i]) > 9)
+			return false;
+		length = length * 10 + digit_of(at[i]);
+	}
+	*ret = length;
+	return true;
+}
+
+/*
+ * Has what a value says been heard? Then at once all of it, the end of its last element too.
+ * False, and nothing was: the steps must say what is wrong, or whether anything is. Of the value
+ * three bytes more can be read.
+ */
+static bool hear_all(struct http1 *p, uint8_t role, const char *value, size_t n)
+{
+	static const char keep_alive[] = "keep-alive", close[8] = "close", chunked[8] = "chunked";
+
+	switch ((enum role) role) {
+	case NO_FIELD:
+	case PLAIN:
+		return true;
+	case CONTENT_LENGTH:
+		if (!may_frame(p, role) || !plain_length(value, n, &p->to_read))
+			return false;
+		p->flags |= HAS_LENGTH;
+		return true;
+	case TRANSFER_ENCODING:
+		if (!may_frame(p, role) || (p->flags & CHUNKED) || n != 7 ||
+		    (lower_at(value) & UINT64_MAX >> 8) != word_at(chunked))
+			return false;
+		p->flags |= HAS_CODING | CHUNKED;
+		return true;
+	case CONNECTION:
+		if (n == 10 && lower_at(value) == word_at(keep_alive) &&
+		    lower_at(value + 2) == word_at(keep_alive + 2)) {
+			p->flags |= KEEP_ALIVE;
+			return true;
+		}
+		if (n == 5 && (lower_at(value) & UINT64_MAX >> 24) == word_at(close)) {
+			p->flags |= CLOSE;
+			return true;
+		}
+		break;
+	case EXPECT:
+	case UPGRADE:
+		break;
+	}
+	p->role = role;
+	p->sub = NOTHING_YET;
+	p->name_used = 0;
+	(void) hear(p, value, n);
+	(void) hear_element(p);
+	p->role = PLAIN;
+	return true;
+}
+
+/*
+ * The lines of a head from @at on, where a name begins, as far as they are whole and as they
+ * should be, and no line goes on with their value. Returns where the first other line begins.
+ */
+static const char *field_lines(struct http1 *p, const char *at, const char *end,
+			       const struct http1_extra *extra)
+{
+	while ((size_t) (end - at) >= sizeof(uint64_t)) {
+		const char *const stop = past_text(at, end);
+
+		if (end - stop < 3 || stop[0] != '\r' || stop[1] != '\n' || blank(stop[2]))
+			break;
+
+		bool is_letters;
+		const size_t n = name_at(at, end, &is_letters);
+		const char *value = at + n + 1;
+		uint8_t role;
+
+		if (value > stop)
+			break;
+		value += *value == ' '; /* as mostly, and no more */
+		while (blank(*value))
+			value++;
+
+		const size_t length = (size_t) (stop - value);
+		const uint8_t field = look_up(at, n, extra, &role);
+		const bool kept = field != HTTP1_FIELD_IDS;
+
+		/* A known name is a token. */
+		if ((role == PLAIN && !kept && !is_letters && !is_token(at, n)) ||
+		    (kept && !slice_fits(p, length)) || !hear_all(p, role, value, length))
+			break;
+		if (kept) {
+			slice_open(p, field);
+			(void) slice_add(p, value, length);
+		}
+		p->lines++;
+		at = stop + 2;
+	}
+	return at;
+}
+
 static int step_field(struct http1 *p, struct cursor *in)
 {
 	if (in->at == in->end)
@@ -713,6 +1156,8 @@ static int step_field(struct http1 *p, struct cursor *in)
 	if (!hear_end(p))
 		return refuse(p, HTTP1_BAD_FRAMING);
 	p->role = PLAIN;
+	if (!p->in_trailers && token_of(*in->at))
+		in->at = field_lines(p, in->at, in->end, in->extra);
 	if (*in->at == '\r' || *in->at == '\n') {
 		p->state = BLANK;
 		return p->in_trailers ? ON : head_end(p);
@@ -720,32 +1165,6 @@ static int step_field(struct http1 *p, struct cursor *in)
 	p->lines += !p->in_trailers;
 	p->name_used = 0;
 	p->state = NAME;
-	return ON;
-}
-
-/* A name is over. */
-static int field_begin(struct http1 *p, const struct http1_extra *extra)
-{
-	const uint8_t field = p->in_trailers
-				      ? HTTP1_FIELD_IDS
-				      : look_up(p->name, p->name_used, extra, &p->role);
-
-	p->state = VALUE_BEFORE;
-	p->open = false;
-	p->name_used = 0;
-	p->sub = NOTHING_YET;
-	if (field != HTTP1_FIELD_IDS)
-		slice_open(p, field);
-	if (p->role == CONTENT_LENGTH) {
-		if (p->flags & (HAS_LENGTH | HAS_CODING))
-			return refuse(p, HTTP1_BAD_FRAMING);
-		p->flags |= HAS_LENGTH;
-	} else if (p->role == TRANSFER_ENCODING) {
-		/* HTTP/1.0 has none: who sent it may be a proxy that did not look (9112, 6.1). */
-		if ((p->flags & HAS_LENGTH) || p->minor == 0)
-			return refuse(p, HTTP1_BAD_FRAMING);
-		p->flags |= HAS_CODING;
-	}
 	return ON;
 }
 
@@ -771,8 +1190,12 @@ static int step_name(struct http1 *p, struct cursor *in)
 	if (*in->at != ':' || p->name_used == 0)
 		return refuse(p, HTTP1_BAD_SYNTAX);
 
-	const int rc = field_begin(p, in->extra);
+	uint8_t role = PLAIN;
+	const uint8_t field = p->in_trailers ? HTTP1_FIELD_IDS
+					     : look_up(p->name, p->name_used, in->extra, &role);
+	const int rc = field_begin(p, field, role);
 
+	p->state = rc == ON ? VALUE_BEFORE : p->state;
 	in->at += rc == ON;
 	return rc;
 }
@@ -845,6 +1268,13 @@ static int blank_taken(struct http1 *p)
 	return HTTP1_HEAD_DONE;
 }
 
+static int step_blank_lf(struct http1 *p, struct cursor *in)
+{
+	const int rc = take(p, in, '\n', OVER, HTTP1_BAD_SYNTAX);
+
+	return rc == ON ? blank_taken(p) : rc;
+}
+
 static int step_blank(struct http1 *p, struct cursor *in)
 {
 	if (in->at == in->end)
@@ -852,14 +1282,7 @@ static int step_blank(struct http1 *p, struct cursor *in)
 	if (*in->at++ == '\n')
 		return blank_taken(p);
 	p->state = BLANK_LF;
-	return ON;
-}
-
-static int step_blank_lf(struct http1 *p, struct cursor *in)
-{
-	const int rc = take(p, in, '\n', OVER, HTTP1_BAD_SYNTAX);
-
-	return rc == ON ? blank_taken(p) : rc;
+	return step_blank_lf(p, in);
 }
 
 /* How many of @n bytes are the body's, or the chunk's; its last one changes the state. */
@@ -1010,6 +1433,14 @@ static bool in_head(const struct http1 *p)
 enum http1_stop http1_feed(struct http1 *p, const struct http1_extra *extra, const char *bytes,
 			   size_t n, size_t *ret_used)
 {
+	/* What each message ends with, and each call, for which no byte is looked at. */
+	if (p->state == OVER || (p->state == BEFORE && n == 0)) {
+		const bool over = p->state == OVER;
+
+		p->state = BEFORE;
+		*ret_used = 0;
+		return over ? HTTP1_DONE : HTTP1_MORE;
+	}
 	if (p->state == LINE_SAID && n > 0)
 		head_begin(p);
 
