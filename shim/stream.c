@@ -243,14 +243,43 @@ static bool flag(struct stream *s, fds_word word, unsigned set, unsigned clear, 
 	}
 }
 
+/*
+ * As flag(), but that there is nothing to give back: a stream whose lane is taken is held by it.
+ * Acquire: pairs with the release of the lane's last holder, whose machine we go on with.
+ */
 bool stream_lane_take(fds_word word, enum stream_lane lane)
 {
-	return flag(stream_of(word), word, lane, 0, lane);
+	struct stream *s = stream_of(word);
+	uint64_t seen = atomic_load_explicit(&s->word, memory_order_relaxed);
+
+	/* Lock-free: retries only when another thread moved on. */
+	do {
+		if (generation_of(seen) != generation_of(word) || phase_of(seen) == FREE ||
+		    (flags_of(seen) & lane) != 0)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&s->word, &seen, seen | lane,
+							memory_order_acquire,
+							memory_order_relaxed));
+	return true;
 }
 
 void stream_lane_give(fds_word word, enum stream_lane lane)
 {
-	(void) flag(stream_of(word), word, 0, lane, 0);
+	struct stream *s = stream_of(word);
+	uint64_t seen = atomic_load_explicit(&s->word, memory_order_relaxed);
+
+	/*
+	 * Release: what we did under the lane comes before it is free; pairs with the acquire of
+	 * who takes it next, and of move() when the last descriptor goes. Lock-free, as above.
+	 */
+	while (generation_of(seen) == generation_of(word) && refs_of(seen) > 0) {
+		if (atomic_compare_exchange_weak_explicit(&s->word, &seen,
+							  seen & ~(uint64_t) lane,
+							  memory_order_release,
+							  memory_order_relaxed))
+			return;
+	}
+	(void) flag(s, word, 0, lane, 0); /* no descriptor is left: we may be its last holder */
 }
 
 /*
