@@ -108,7 +108,7 @@ static size_t legible(const struct http1 *p, const char *bytes, size_t n)
 /* ---- a head begins ---- */
 
 /* A further request on the connection is a call of its own, that the breaker is asked about. */
-static bool admitted(fds_word word, uint64_t now, int *ret_errno)
+static bool admitted(fds_word word, bool parting, uint64_t now, int *ret_errno)
 {
 	const struct admission *last = stream_admission(word);
 	struct admission next;
@@ -117,7 +117,7 @@ static bool admitted(fds_word word, uint64_t now, int *ret_errno)
 	case SHARED_REFUSED:
 		return false;
 	case SHARED_ADMITTED:
-		if (!stream_renew(word, &next, now))
+		if (!stream_renew(word, &next, parting, now))
 			shared_settle(&next, BREAKER_EXCLUDED, 0, now);
 		break;
 	case SHARED_UNJUDGED:
@@ -140,8 +140,9 @@ static bool head_begins(struct traffic *t, int fd, fds_word word, bool ask, int 
 	if (t->head_open)
 		return true;
 	spoken = curl_speaks_again(stream_admission(word));
+	/* Nothing of this head was taken yet: the machine tells of the one before. */
 	if (ask && t->asked && traffic_in_flight(t) == 0 && !spoken &&
-	    !admitted(word, now, ret_errno)) {
+	    !admitted(word, t->requests.last, now, ret_errno)) {
 		if (stream_same_socket(fd, word))
 			return false;
 		http1_lost(&t->requests);

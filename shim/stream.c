@@ -43,6 +43,7 @@ struct stream {
 	bool inbound;
 	bool judged;           /* @admission holds a ticket, or did */
 	bool renewed;          /* its present call is not its first */
+	bool parting;          /* and the one before it said that it was the last */
 	uint32_t forks;        /* life_forks() when its present call began */
 	uint32_t born_forks;   /* life_forks() when it was opened */
 	_Atomic int fd;        /* a descriptor of it, for the look at exit */
@@ -135,7 +136,7 @@ static bool open_in(int fd, const struct admission *a, bool inbound, uint64_t no
 	s->opened_at = now;
 	s->inbound = inbound;
 	s->judged = judged;
-	s->renewed = false;
+	s->renewed = s->parting = false;
 	s->sent_before = 0;
 	if (a != NULL)
 		s->admission = *a;
@@ -408,7 +409,7 @@ static bool info_of(int fd, struct tcp_info *ret)
 /*
  * A server may close a kept connection before the next request, or while that is on its way:
  * it never had it, and the client makes another connection. What the peer's kernel
- * acknowledged, it had.
+ * acknowledged, it had. One that was told to close need not read any more.
  */
 static bool stale(const struct stream *s, int fd, int error)
 {
@@ -418,7 +419,7 @@ static bool stale(const struct stream *s, int fd, int error)
 	if (!s->renewed || !hung_up(error))
 		return false;
 	/* The kernel counts the SYN as a byte of the acknowledged. */
-	return sent == s->sent_before ||
+	return s->parting || sent == s->sent_before ||
 	       (info_of(fd, &info) && info.tcpi_bytes_acked < sent + 1);
 }
 
@@ -884,7 +885,7 @@ void stream_answered(fds_word word, unsigned status)
 	call_ended(s, word);
 }
 
-bool stream_renew(fds_word word, const struct admission *a, uint64_t now)
+bool stream_renew(fds_word word, const struct admission *a, bool parting, uint64_t now)
 {
 	struct stream *s = stream_of(word);
 	uint64_t seen = atomic_load_explicit(&s->word, memory_order_acquire);
@@ -894,6 +895,7 @@ bool stream_renew(fds_word word, const struct admission *a, uint64_t now)
 	s->admission = *a;
 	s->judged = true;
 	s->renewed = true;
+	s->parting = parting;
 	s->sent_before = atomic_load_explicit(&s->bytes_sent, memory_order_relaxed);
 	s->opened_at = now;
 	s->forks = life_forks();

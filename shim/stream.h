@@ -107,13 +107,14 @@ void stream_adopt(fds_word word);
 /*
  * stream_answered - an HTTP answer's head has come, by its status
  * stream_renew - a further request is about to be sent; @a is taken over as by stream_open()
+ *   @parting: the one before it said that no other would follow (Connection: close)
  *   Returns false, nothing taken, when the call before it has no outcome yet.
  * stream_admission - of the call, maybe ended; NULL for an accepted one
  * stream_judge_bytes - bytes came that are no HTTP: a success, as without a look at them
  * Context: the holder of a lane; errno clobbered.
  */
 void stream_answered(fds_word word, unsigned status);
-bool stream_renew(fds_word word, const struct admission *a, uint64_t now);
+bool stream_renew(fds_word word, const struct admission *a, bool parting, uint64_t now);
 const struct admission *stream_admission(fds_word word);
 void stream_judge_bytes(int fd, fds_word word);
 

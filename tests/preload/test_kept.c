@@ -188,6 +188,43 @@ static void a_write_after_the_end_is_no_failure(void **state)
 	assert_totals(p.key, 1, 0, 1);
 }
 
+/*
+ * A peer that was told of the last request closes, and may not say so. One that comes all the
+ * same is not its to answer; any other that the peer has taken is.
+ */
+static void a_close_that_was_asked_for_is_no_failure(void **state)
+{
+	static const struct {
+		const char *name, *before;
+		uint64_t failures;
+	} rows[] = {
+		{ "close", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 0 },
+		{ "HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\n\r\n", 0 },
+		{ "keep-alive", "GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", 1 },
+		{ "neither", ask, 1 },
+	};
+
+	(void) state;
+	for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+		struct peer p = peer_listening();
+		const int c = tcp_connected(&p), s = peer_accept(&p);
+		const uint64_t failures = rows[i / 2].failures;
+		char byte;
+
+		print_message("# %s, %s\n", rows[i / 2].name, i % 2 == 0 ? "read" : "closed");
+		(void) peer_gets(c, s, rows[i / 2].before);
+		answer(c, s, ok);
+		(void) peer_gets(c, s, ask); /* all of it: the end of the peer's side says so, too */
+		assert_int_equal(close(s), 0);
+		wait_for(c, POLLIN);
+		if (i % 2 == 0)
+			assert_int_equal(recv(c, &byte, 1, 0), 0);
+		assert_int_equal(close(c), 0);
+		assert_totals(p.key, 1, failures, 1 - failures);
+		peer_drop(&p);
+	}
+}
+
 /* Given up after a promise, or half a head: that is no answer. */
 static void a_promise_is_no_answer(void **state)
 {
@@ -361,6 +398,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(nothing_is_added_behind_a_borrowers_bytes),
 		cmocka_unit_test(a_reset_while_idle_is_no_failure),
 		cmocka_unit_test(a_write_after_the_end_is_no_failure),
+		cmocka_unit_test(a_close_that_was_asked_for_is_no_failure),
 		cmocka_unit_test(a_promise_is_no_answer),
 		cmocka_unit_test(an_answer_to_the_unfollowed_is_one),
 		cmocka_unit_test(an_answer_thrown_away_is_one),

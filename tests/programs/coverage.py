@@ -75,9 +75,9 @@ starts without the shim.
 A connection's outcome is open from `connect` to the first sign: a byte from the peer is a
 success; an error, an end before any byte, or waiting in vain for `patience` is a failure. What
 says nothing about the peer is excluded and moves no count but its own: faults of this process,
-a kernel without a route, an idle connection that the peer closes, giving up sooner than
-patience, a proxy's client that hung up first, a sibling connection that did better, and an
-address that failed while its name has another to try next.
+a kernel without a route, an idle connection that the peer closes, a request after one that said
+`Connection: close`, giving up sooner than patience, a proxy's client that hung up first, a sibling
+connection that did better, and an address that failed while its name has another to try next.
 
 ## What is not covered, or judged wrongly
 
