@@ -9,6 +9,7 @@
  */
 #include "core/propagate.h"
 
+#include <endian.h>
 #include <string.h>
 
 #define N_ELEMENTS(array) (sizeof(array) / sizeof((array)[0]))
@@ -98,18 +99,69 @@ static unsigned digit(char c)
 	return digits_and_1[(unsigned char) c] - 1u;
 }
 
+#define ONES (UINT64_MAX / 0xff) /* 1 in each byte */
+
+/*
+ * The four bytes that eight digits are. Of the sum of a byte below 0x80 and 0x80 - c the high
+ * bit tells whether it is c or more. Returns high bits, of the bytes that are no digits.
+ */
+static uint64_t read_eight_digits(const char *at, uint8_t *ret)
+{
+	uint64_t w;
+
+	memcpy(&w, at, sizeof(w));
+	w = le64toh(w); /* the first one lowest */
+
+	const uint64_t ascii = w & ONES * 0x7f, high = ONES * 0x80;
+	const uint64_t number = (ascii + ONES * (0x80 - '0')) & ~(ascii + ONES * (0x7f - '9'));
+	const uint64_t letter =
+		(ascii + ONES * (0x80 - 'a')) & ~(ascii + ONES * (0x7f - 'f')) & high;
+	uint64_t v = (w & ONES * 0x0f) + (letter >> 7) * 9;
+
+	v = (v << 4 | v >> 8) & UINT64_C(0x00ff00ff00ff00ff);
+	v = (v | v >> 8) & UINT64_C(0x0000ffff0000ffff);
+
+	const uint32_t four = htole32((uint32_t) (v | v >> 16));
+
+	memcpy(ret, &four, sizeof(four));
+	return (~(number | letter) | w) & high;
+}
+
+/* The eight digits of four bytes. */
+static void write_eight_digits(const uint8_t *bytes, char *ret)
+{
+	uint32_t four;
+
+	memcpy(&four, bytes, sizeof(four));
+
+	uint64_t v = le32toh(four);
+
+	v = (v | v << 16) & UINT64_C(0x0000ffff0000ffff);
+	v = (v | v << 8) & UINT64_C(0x00ff00ff00ff00ff);
+	v = (v >> 4 | v << 8) & ONES * 0x0f; /* the upper half of a byte is written first */
+
+	const uint64_t letter = (v + ONES * 6) >> 4 & ONES;
+	const uint64_t digits = htole64(v + ONES * '0' + letter * ('a' - '9' - 1));
+
+	memcpy(ret, &digits, sizeof(digits));
+}
+
 /* Twice @bytes digits, without a branch on any of them. */
 static bool read_all_hex(const char *at, uint8_t *ret, size_t bytes)
 {
 	unsigned seen = 0;
+	uint64_t wrong = 0;
+	size_t i = 0;
 
-	for (size_t i = 0; i < bytes; i++) {
+	for (; i + 4 <= bytes; i += 4)
+		wrong |= read_eight_digits(at + 2 * i, ret + i);
+	for (; i < bytes; i++) {
 		const unsigned high = digit(at[2 * i]), low = digit(at[2 * i + 1]);
 
 		seen |= high | low;
 		ret[i] = (uint8_t) (high << 4 | low);
 	}
-	return seen <= 15;
+	return seen <= 15 && wrong == 0;
 }
 
 /* Reads one to twice @bytes lower-case digits, right-aligned; false when it is not these alone. */
@@ -154,8 +206,11 @@ static void add_id(struct text *t, const uint8_t *id, size_t bytes)
 {
 	static const char digits[] = "0123456789abcdef";
 	char hex[TRACE_DIGITS];
+	size_t i = 0;
 
-	for (size_t i = 0; i < bytes; i++) {
+	for (; i + 4 <= bytes; i += 4)
+		write_eight_digits(id + i, hex + 2 * i);
+	for (; i < bytes; i++) {
 		hex[2 * i] = digits[id[i] >> 4];
 		hex[2 * i + 1] = digits[id[i] & 15];
 	}
