@@ -121,7 +121,7 @@ struct request_token request_begin(struct request **ret)
 		(atomic_load_explicit(&r->generation, memory_order_relaxed) + 1) | 1;
 
 	r->pid = life_pid();
-	atomic_store_explicit(&r->state, REQUEST_ANSWERING, memory_order_relaxed);
+	atomic_store_explicit(&r->state, REQUEST_READING, memory_order_relaxed); /* not idle */
 	r->reader = NULL;
 	r->by_loop = r->blocking = false;
 	r->recorded = false;
@@ -185,7 +185,6 @@ void request_serves(struct request *r)
 	r->reader = &guard;
 	r->by_loop = guard.loops;
 	guard.unanswered++;
-	request_stage_set(r, REQUEST_READING);
 	if (!request_has_served())
 		atomic_store_explicit(&served, true, memory_order_relaxed);
 	(void) atomic_fetch_add_explicit(&life->served_requests, 1, memory_order_relaxed);
