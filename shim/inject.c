@@ -92,16 +92,24 @@ static bool at_end(const struct cursor *c)
 	return c->index == c->n_iov;
 }
 
-/* How many of the @n bytes the machine may be fed; 0: not even the next is there to be read. */
-static size_t legible(const struct http1 *p, const char *bytes, size_t n)
+#define NO_PAGE UINTPTR_MAX
+
+/*
+ * How many of the @n bytes the machine may be fed; 0: not even the next is there to be read.
+ * @seen: the page that was asked for last, NO_PAGE none yet. Only within one look at a piece:
+ * there is no call of the program's in between.
+ */
+static size_t legible(const struct http1 *p, const char *bytes, size_t n, uintptr_t *seen)
 {
+	const uintptr_t number = (uintptr_t) bytes / READABLE_PAGE;
 	const uint64_t unread = http1_unread(p);
 	const size_t page = readable_rest(bytes);
 
 	if (unread > 0)
 		return unread < n ? (size_t) unread : n;
-	if (!readable(bytes, 1))
+	if (number != *seen && !readable(bytes, 1))
 		return 0;
+	*seen = number;
 	return page < n ? page : n;
 }
 
@@ -440,6 +448,7 @@ static void cut_piece(struct traffic *t, int fd, fds_word word, const struct cur
 		      bool first, struct portion *p, int *ret_errno)
 {
 	struct cursor c = *from;
+	uintptr_t page = NO_PAGE;
 	bool on = true;
 
 	forget_piece(p, from, t, first);
@@ -450,7 +459,7 @@ static void cut_piece(struct traffic *t, int fd, fds_word word, const struct cur
 	t->line_said = false;
 	while (on && !at_end(&c)) {
 		const char *bytes = byte_at(&c);
-		const size_t n = legible(&t->requests, bytes, left_in(&c));
+		const size_t n = legible(&t->requests, bytes, left_in(&c), &page);
 		size_t used;
 
 		if (n == 0)
