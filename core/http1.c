@@ -508,6 +508,28 @@ static size_t slice_add(struct http1 *p, const char *s, size_t n)
 	return n;
 }
 
+/* All of a value at once, as slice_open() and slice_add() would, when slice_fits(). */
+static inline void slice_keep(struct http1 *p, uint8_t id, const char *s, size_t n)
+{
+	const uint16_t at = p->used;
+	size_t kept = n;
+
+	slice_open(p, id);
+	if (!p->open || n == 0)
+		return;
+
+	struct http1_slice *const slice = &p->fields[p->n_fields - 1];
+
+	slice->cut = p->size == 0;
+	if (slice->cut)
+		return;
+	copy(p->arena + at, s, n);
+	while (kept > 0 && blank(s[kept - 1]))
+		kept--;
+	slice->len = (uint16_t) kept;
+	p->used = (uint16_t) (at + n);
+}
+
 /* Will slice_add() deal with all of @n bytes of a new slice? */
 static bool slice_fits(const struct http1 *p, size_t n)
 {
@@ -752,8 +774,7 @@ static bool request_line(struct http1 *p, struct cursor *in)
 	    !slice_fits(p, (size_t) (stop - at)))
 		return false;
 	(void) slice_add(p, at, n);
-	slice_open(p, HTTP1_TARGET);
-	(void) slice_add(p, target, (size_t) (stop - target));
+	slice_keep(p, HTTP1_TARGET, target, (size_t) (stop - target));
 	p->method = method_of(at, n);
 	p->minor = minor;
 	p->is_http = true;
@@ -1137,10 +1158,8 @@ static const char *field_lines(struct http1 *p, const char *at, const char *end,
 		if ((role == PLAIN && !kept && !is_letters && !is_token(at, n)) ||
 		    (kept && !slice_fits(p, length)) || !hear_all(p, role, value, length))
 			break;
-		if (kept) {
-			slice_open(p, field);
-			(void) slice_add(p, value, length);
-		}
+		if (kept)
+			slice_keep(p, field, value, length);
 		p->lines++;
 		at = stop + 2;
 	}
