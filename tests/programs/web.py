@@ -88,6 +88,16 @@ def reply(status='200 OK', body=b'[]\n', fields=()):
             f'Content-Length: {len(body)}\r\n\r\n').encode('latin-1') + body
 
 
+def said_last(request):
+    return ('connection', 'close') in [(n.lower(), v.lower()) for n, v in request.fields]
+
+
+def closing(answer):
+    """Says that the connection ends with it: who was not told may ask again meanwhile."""
+    line, rest = answer.split(b'\r\n', 1)
+    return line + b'\r\nConnection: close\r\n' + rest
+
+
 def reset(sock):
     """Resets a connection, after what came on it was acknowledged.
 
@@ -171,13 +181,12 @@ class Recorder:
                     self.lock.notify_all()
                 answer = self.answer(request)
                 data, then = answer if isinstance(answer, tuple) else (answer, None)
-                sock.sendall(data or b'')
+                last = then is None and said_last(request)
+                sock.sendall(closing(data) if data and last else data or b'')
                 if then == 'reset':
                     reset(sock)
                     break
-                if then == 'close' or data is None:
-                    break
-                if ('connection', 'close') in [(n.lower(), v.lower()) for n, v in request.fields]:
+                if last or then == 'close' or data is None:
                     break
         except (OSError, AssertionError):
             pass
