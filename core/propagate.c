@@ -147,11 +147,10 @@ static void write_eight_digits(const uint8_t *bytes, char *ret)
 }
 
 /* Twice @bytes digits, without a branch on any of them. */
-static bool read_all_hex(const char *at, uint8_t *ret, size_t bytes)
+static bool read_all_hex(const char *at, uint8_t *ret, unsigned bytes)
 {
-	unsigned seen = 0;
+	unsigned seen = 0, i = 0;
 	uint64_t wrong = 0;
-	size_t i = 0;
 
 	for (; i + 4 <= bytes; i += 4)
 		wrong |= read_eight_digits(at + 2 * i, ret + i);
@@ -165,9 +164,9 @@ static bool read_all_hex(const char *at, uint8_t *ret, size_t bytes)
 }
 
 /* Reads one to twice @bytes lower-case digits, right-aligned; false when it is not these alone. */
-static bool read_hex(struct propagate_value v, uint8_t *ret, size_t bytes)
+static bool read_hex(struct propagate_value v, uint8_t *ret, unsigned bytes)
 {
-	const size_t before = 2 * bytes - v.len;
+	const size_t before = (size_t) 2 * bytes - v.len;
 
 	if (v.len == 0 || v.len > 2 * bytes)
 		return false;
@@ -202,11 +201,11 @@ static bool read_ids(struct propagate_value trace, struct propagate_value span,
 }
 
 /* The digits of an id of at most 16 bytes, at once: every call that goes out has some hundred. */
-static void add_id(struct text *t, const uint8_t *id, size_t bytes)
+static void add_id(struct text *t, const uint8_t *id, unsigned bytes)
 {
 	static const char digits[] = "0123456789abcdef";
 	char hex[TRACE_DIGITS];
-	size_t i = 0;
+	unsigned i = 0;
 
 	for (; i + 4 <= bytes; i += 4)
 		write_eight_digits(id + i, hex + 2 * i);
@@ -214,7 +213,7 @@ static void add_id(struct text *t, const uint8_t *id, size_t bytes)
 		hex[2 * i] = digits[id[i] >> 4];
 		hex[2 * i + 1] = digits[id[i] & 15];
 	}
-	text_add_n(t, hex, 2 * bytes);
+	text_add_n(t, hex, (size_t) 2 * bytes);
 }
 
 /* "TRACE@separatorSPAN", in full */
