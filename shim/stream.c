@@ -656,19 +656,21 @@ static struct verdict judge(const struct stream *s, int fd, fds_word word, uint6
 		return (struct verdict) { BREAKER_EXCLUDED, 0 };
 
 	/*
-	 * A FIN takes up a byte of what was received. When both sides have sent theirs the
-	 * kernel keeps a lesser socket for TIME_WAIT and calls this one closed.
-	 */
-	const bool parted = info.tcpi_state == TCP_IS_CLOSE && info.tcpi_bytes_received == 1;
-	const bool ended = half_closed(info.tcpi_state) || parted;
-
-	/*
 	 * Of a further request on the connection, or where no head came of what was read, only
 	 * what nobody has read yet can be the answer.
 	 */
 	const uint64_t before = s->renewed || awaits_head(s)
 					? atomic_load_explicit(&s->bytes_read, memory_order_relaxed)
 					: 0;
+
+	/*
+	 * A FIN takes up a byte of what was received. When both sides have sent theirs the
+	 * kernel keeps a lesser socket for TIME_WAIT and calls this one closed; so does it when
+	 * bytes that came too late for the peer were answered with a reset.
+	 */
+	const bool parted = info.tcpi_state == TCP_IS_CLOSE &&
+			    info.tcpi_bytes_received == before + 1;
+	const bool ended = half_closed(info.tcpi_state) || parted;
 
 	if (info.tcpi_bytes_received > before + (ended ? 1 : 0))
 		return (struct verdict) { BREAKER_SUCCESS, 0 };

@@ -225,6 +225,21 @@ static void a_close_that_was_asked_for_is_no_failure(void **state)
 	}
 }
 
+/* Sent into a connection that the peer had closed; given up by whoever was told by poll(2). */
+static void a_request_behind_the_end_is_no_success(void **state)
+{
+	struct peer p = peer_listening();
+	const int c = tcp_connected(&p), s = peer_accept(&p);
+
+	(void) state;
+	exchange(c, s);
+	assert_int_equal(close(s), 0);
+	assert_int_equal(write(c, ask, sizeof(ask) - 1), sizeof(ask) - 1);
+	wait_for(c, POLLHUP);
+	assert_int_equal(close(c), 0);
+	assert_totals(p.key, 1, 0, 1);
+}
+
 /* Given up after a promise, or half a head: that is no answer. */
 static void a_promise_is_no_answer(void **state)
 {
@@ -399,6 +414,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_reset_while_idle_is_no_failure),
 		cmocka_unit_test(a_write_after_the_end_is_no_failure),
 		cmocka_unit_test(a_close_that_was_asked_for_is_no_failure),
+		cmocka_unit_test(a_request_behind_the_end_is_no_success),
 		cmocka_unit_test(a_promise_is_no_answer),
 		cmocka_unit_test(an_answer_to_the_unfollowed_is_one),
 		cmocka_unit_test(an_answer_thrown_away_is_one),
