@@ -1353,6 +1353,9 @@ CASES = [
 
 
 def main():
+    # nohup, and `&` in a script, leave these ignored; what the cases start is to hear them.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     failed = 0
     print(f'1..{len(CASES)}')
     for number, case in enumerate(CASES, 1):
