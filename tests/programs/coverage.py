@@ -97,6 +97,11 @@ connection that did better, and an address that failed while its name has anothe
 - A thread created for a request inherits it only while that is all the process works on: of several, nobody can
   tell whose job a pool's worker was handed, so there calls from other threads begin traces of their own. Threads
   of C11 (`thrd_create`) libc creates past every hook.
+- A server that reads a request in one thread and answers it in another (Puma, whose reactor does) is
+  as *executor* above: its calls begin traces of their own.
+- A proxy that writes a request's head in several pieces (tinyproxy) passes on `traceparent` with the
+  parent id that came: the span of its call is recorded, but the next service's is not below it.
+- A connect that fails or is refused leaves no span, but for libcurl's transfers; breakers count it all the same.
 - What libc starts by itself, for `system(3)`, `popen(3)` and `wordexp(3)`, it starts past every hook: such
   children get the program's environment as it is, and no `TRACEPARENT` of the request at hand. Programs
   that fork and exec by themselves, as Python, Perl, Ruby, PHP's `proc_open` and shells do, and Java, are
