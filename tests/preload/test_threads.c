@@ -143,12 +143,17 @@ static void *works(void *arg)
 	}
 }
 
-static void hire(struct worker *w)
+static void hire_for(struct worker *w, void *(*job)(void *))
 {
 	memset(w, 0, sizeof(*w));
 	assert_int_equal(sem_init(&w->asked, 0, 0), 0);
 	assert_int_equal(sem_init(&w->answered, 0, 0), 0);
-	assert_int_equal(pthread_create(&w->thread, NULL, works, w), 0);
+	assert_int_equal(pthread_create(&w->thread, NULL, job, w), 0);
+}
+
+static void hire(struct worker *w)
+{
+	hire_for(w, works);
 }
 
 static const char *ask(struct worker *w)
@@ -187,24 +192,40 @@ static void a_worker_that_is_kept_has_no_stale_parent(void **state)
 	dismiss(&w);
 }
 
+/* Serves a request from one asking to the next. */
+static void *serves_for_a_while(void *arg)
+{
+	struct worker *w = arg;
+
+	(void) sem_wait(&w->asked);
+	w->own = served_begin("");
+	(void) sem_post(&w->answered);
+	(void) sem_wait(&w->asked);
+	served_answer(&w->own);
+	(void) sem_post(&w->answered);
+	return NULL;
+}
+
 static void once_another_request_has_begun_the_worker_is_nobodys(void **state)
 {
-	struct served a = served_begin(from_caller), b;
-	struct worker w;
+	struct served a = served_begin(from_caller);
+	struct worker w, server;
 	char out[56];
 
 	(void) state;
 	here(out);
 	hire(&w);
+	hire_for(&server, serves_for_a_while);
 	assert_string_equal(ask(&w), out);
-	b = served_begin("");
+	(void) ask(&server);
 	/* Both may hand it a job now. */
 	assert_string_equal(ask(&w), "");
-	served_answer(&b);
+	(void) ask(&server);
 	/* The second's job may still be with it. */
 	assert_string_equal(ask(&w), "");
 	served_answer(&a);
 	assert_string_equal(ask(&w), "");
+	assert_int_equal(pthread_join(server.thread, NULL), 0);
 	dismiss(&w);
 }
 
@@ -366,8 +387,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_thread_may_end_as_it_likes),
 		cmocka_unit_test(a_child_of_the_thread_has_it_too),
 		cmocka_unit_test(threads_of_c11_begin_with_nothing),
-		/* Last: from here on no thread of this process is believed (current.h). */
 		cmocka_unit_test(once_another_request_has_begun_the_worker_is_nobodys),
+		/* Last: from here on no thread of this process is believed (current.h). */
 		cmocka_unit_test(among_several_requests_nothing_is_inherited),
 	};
 
