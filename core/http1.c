@@ -369,6 +369,16 @@ static bool is_extra(const char *name, size_t n, const char *extra)
 	return extra[n] == '\0';
 }
 
+/* As which of @extra a field called @name is kept; HTTP1_FIELD_IDS: as none. */
+static inline uint8_t extra_of(const char *name, size_t n, const struct http1_extra *extra)
+{
+	for (unsigned i = 0; extra && i < extra->n; i++) {
+		if (is_extra(name, n, extra->names[i]))
+			return (uint8_t) (HTTP1_EXTRA + i);
+	}
+	return HTTP1_FIELD_IDS;
+}
+
 /*
  * Under what a field is kept, and what it says to us: as ours, else as the user's. @name as
  * known_of() has it.
@@ -377,31 +387,25 @@ static inline uint8_t look_up(const char *name, size_t n, const struct http1_ext
 			      uint8_t *ret_role)
 {
 	const struct known *k = known_of(name, n);
-	uint8_t field = k ? k->field : HTTP1_FIELD_IDS;
 
 	*ret_role = k ? k->role : PLAIN;
-	for (unsigned i = 0; extra && i < extra->n && field == HTTP1_FIELD_IDS; i++) {
-		if (is_extra(name, n, extra->names[i]))
-			field = (uint8_t) (HTTP1_EXTRA + i);
-	}
-	return field;
+	return k && k->field != HTTP1_FIELD_IDS ? k->field : extra_of(name, n, extra);
 }
 
 enum http1_field http1_field_named(const char *name, size_t n, const struct http1_extra *extra)
 {
 	char word[sizeof(uint64_t)] = "";
-	uint8_t role, field;
 
 	if (n == 0)
 		return HTTP1_FIELD_IDS;
 	memcpy(word, name, n < sizeof(word) ? n : sizeof(word));
-	field = look_up(n < sizeof(word) ? word : name, n, extra, &role);
 
+	const struct known *k = known_of(n < sizeof(word) ? word : name, n);
+
+	if (!k || k->field == HTTP1_FIELD_IDS)
+		return (enum http1_field) extra_of(name, n, extra);
 	/* Of HTTP/2 it may be no token. */
-	const struct known *k = field < HTTP1_EXTRA ? known_of(n < sizeof(word) ? word : name, n) : NULL;
-
-	return k == NULL || memcmp(k->name, name, n) == 0 ? (enum http1_field) field
-							   : HTTP1_FIELD_IDS;
+	return memcmp(k->name, name, n) == 0 ? (enum http1_field) k->field : HTTP1_FIELD_IDS;
 }
 
 /* The first bytes of something; a name_used of HTTP1_NAME_SIZE: it is longer than we care. */
