@@ -4,9 +4,6 @@
  * (hosts/stingy.c) that takes as much of each as it likes. Whatever happens, the wire has the
  * program's bytes and one block of fields before each blank line, and the program is told
  * about its own bytes alone.
- *
- * AGENTSHIM_TEST_SEED=SEED repeats a run, SEED:CASE one case of it; AGENTSHIM_TEST_CASES asks
- * for another number of cases.
  */
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -18,12 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "tests/preload/cases.h"
 #include "tests/preload/host.h"
 #include "tests/preload/hosts/stingy.h"
 #include "tests/preload/streams.h"
@@ -39,8 +36,7 @@ ssize_t __write(int fd, const void *buf, size_t len);
 static ssize_t (*old_send)(int, const void *, size_t, int);
 
 static struct stingy *stingy;
-static uint64_t seed;
-static long only = -1, cases = CASES;
+static struct cases cases;
 static struct peer server, front;
 static struct stream stream;
 static char wire[WIRE_SIZE];
@@ -333,8 +329,8 @@ static void tell(const struct link *l, long number, const char *wrong, size_t at
 {
 	const size_t from = at > 60 ? at - 60 : 0;
 
-	print_message("# seed %ju:%ld: %s (%s), byte %zu of the wire:\n", (uintmax_t) seed, number,
-		      wrong, l->what, at);
+	print_message("# seed %ju:%ld: %s (%s), byte %zu of the wire:\n",
+		      (uintmax_t) cases.seed, number, wrong, l->what, at);
 	printf("# …");
 	for (size_t i = from; i < l->got && i < at + 60; i++) {
 		if (i == at)
@@ -347,17 +343,9 @@ static void tell(const struct link *l, long number, const char *wrong, size_t at
 	printf("\n");
 }
 
-static struct random random_for(long number)
-{
-	struct random r = { seed * UINT64_C(0x2545f4914f6cdd1d) + (uint64_t) number };
-
-	(void) random_next(&r);
-	return r;
-}
-
 static bool plain_case(long number)
 {
-	struct link l = { .random = random_for(number), .s = &stream };
+	struct link l = { .random = cases_random(&cases, number), .s = &stream };
 	unsigned manner = (unsigned) random_below(&l.random, 5);
 	const char *wrong;
 	size_t at;
@@ -386,7 +374,7 @@ static void every_wire_has_the_programs_bytes(void **state)
 	unsigned bad = 0;
 
 	(void) state;
-	for (long i = only >= 0 ? only : 0; i < (only >= 0 ? only + 1 : cases) && bad < 5; i++)
+	for (long i = cases.first; i < cases.end && bad < 5; i++)
 		bad += !plain_case(i);
 	assert_int_equal(bad, 0);
 }
@@ -466,7 +454,7 @@ static const char *check_digits(const struct link *l, size_t at, const char *spa
 
 static bool forwarded_case(long number)
 {
-	struct link l = { .random = random_for(number), .s = &stream };
+	struct link l = { .random = cases_random(&cases, number), .s = &stream };
 	size_t line, digits = make_forwarded(&stream, &l.random, &line), at = 0;
 	const unsigned manner = (unsigned) random_below(&l.random, 5);
 	struct stream copy = stream;
@@ -529,32 +517,13 @@ static bool forwarded_case(long number)
 
 static void a_forwarded_parent_is_replaced_digit_by_digit(void **state)
 {
+	const long end = cases.first + (cases.end - cases.first + 1) / 2;
 	unsigned bad = 0;
 
 	(void) state;
-	for (long i = only >= 0 ? only : 0; i < (only >= 0 ? only + 1 : cases / 2) && bad < 5; i++)
+	for (long i = cases.first; i < end && bad < 5; i++)
 		bad += !forwarded_case(i);
 	assert_int_equal(bad, 0);
-}
-
-/* ---- */
-
-static void choose_seed(void)
-{
-	const char *given = getenv("AGENTSHIM_TEST_SEED"), *colon;
-	const char *number = getenv("AGENTSHIM_TEST_CASES");
-
-	if (given != NULL) {
-		seed = strtoull(given, NULL, 10);
-		colon = strchr(given, ':');
-		only = colon != NULL ? atol(colon + 1) : -1;
-	} else {
-		(void) getrandom(&seed, sizeof(seed), 0);
-		seed %= 1000000000;
-	}
-	if (number != NULL)
-		cases = atol(number);
-	print_message("# AGENTSHIM_TEST_SEED=%ju\n", (uintmax_t) seed);
 }
 
 int main(int argc, char **argv)
@@ -575,6 +544,6 @@ int main(int argc, char **argv)
 	stingy = stingy_find();
 	server = peer_listening();
 	front = peer_listening();
-	choose_seed();
+	cases = cases_choose(CASES);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,8 +3,6 @@
  * What a program reads is the peer's, whatever it reads with, and the spans that come of it
  * are as many as there were requests: served, and asked; answered in all the ways there are,
  * early, late, never.
- *
- * AGENTSHIM_TEST_SEED=SEED repeats a run, SEED:CASE one case of it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,12 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "tests/preload/cases.h"
 #include "tests/preload/host.h"
 #include "tests/preload/streams.h"
 
@@ -32,8 +30,7 @@ ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags);
 ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int flags,
 		       struct sockaddr *addr, socklen_t *addr_len);
 
-static uint64_t seed;
-static long only = -1, cases = CASES;
+static struct cases cases;
 static struct peer server, front;
 static int log_fd;
 
@@ -375,20 +372,12 @@ static bool told(const struct link *l, const char *what, long number, const char
 {
 	if (wrong == NULL)
 		return true;
-	print_message("# seed %ju:%ld, %s: %s (call %u at %zu); %u spans\n", (uintmax_t) seed, number,
-		      what, wrong, l->which, l->seen, n_spans);
+	print_message("# seed %ju:%ld, %s: %s (call %u at %zu); %u spans\n",
+		      (uintmax_t) cases.seed, number, what, wrong, l->which, l->seen, n_spans);
 	for (unsigned i = 0; i < n_spans && i < 12; i++)
 		print_message("#   %s %d %s\n", spans[i].server ? "server" : "client", spans[i].status,
 			      spans[i].error);
 	return false;
-}
-
-static struct random random_for(long number)
-{
-	struct random r = { seed * UINT64_C(0x2545f4914f6cdd1d) + (uint64_t) number };
-
-	(void) random_next(&r);
-	return r;
 }
 
 static unsigned requests_for(struct random *r)
@@ -417,7 +406,7 @@ static void accepted(struct link *l)
 
 static bool served(long number, struct stream *s, struct answers *a)
 {
-	struct link l = { .random = random_for(number) };
+	struct link l = { .random = cases_random(&cases, number) };
 	const unsigned n = requests_for(&l.random);
 	const bool together = n > 10 || random_below(&l.random, 2) == 0;
 	const bool early = !together && random_below(&l.random, 3) == 0;
@@ -457,7 +446,7 @@ static bool served(long number, struct stream *s, struct answers *a)
 
 static bool asked(long number, struct stream *s, struct answers *a)
 {
-	struct link l = { .random = random_for(number) };
+	struct link l = { .random = cases_random(&cases, number) };
 	const unsigned n = requests_for(&l.random);
 	const bool together = n > 10 || random_below(&l.random, 2) == 0;
 	const bool early = !together && random_below(&l.random, 3) == 0;
@@ -514,7 +503,7 @@ static void run_cases(bool (*one)(long number, struct stream *s, struct answers 
 	unsigned bad = 0;
 
 	read_spans();
-	for (long i = only >= 0 ? only : 0; i < (only >= 0 ? only + 1 : cases) && bad < 5; i++)
+	for (long i = cases.first; i < cases.end && bad < 5; i++)
 		bad += !one(i, &s, &a);
 	stream_free(&s);
 	stream_free(&a.text);
@@ -539,23 +528,6 @@ static void descriptors_stay(void **state)
 {
 	(void) state;
 	assert_int_equal(count_descriptors(), before);
-}
-
-static void choose_seed(void)
-{
-	const char *given = getenv("AGENTSHIM_TEST_SEED"), *colon;
-
-	if (given != NULL) {
-		seed = strtoull(given, NULL, 10);
-		colon = strchr(given, ':');
-		only = colon != NULL ? atol(colon + 1) : -1;
-	} else {
-		(void) getrandom(&seed, sizeof(seed), 0);
-		seed %= 1000000000;
-	}
-	if (getenv("AGENTSHIM_TEST_CASES") != NULL)
-		cases = atol(getenv("AGENTSHIM_TEST_CASES"));
-	print_message("# AGENTSHIM_TEST_SEED=%ju\n", (uintmax_t) seed);
 }
 
 int main(int argc, char **argv)
@@ -584,7 +556,7 @@ int main(int argc, char **argv)
 	front = peer_listening();
 	(void) fcntl(front.listener, F_SETFL, 0);
 	before = count_descriptors();
-	choose_seed();
+	cases = cases_choose(CASES);
 
 	const int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
