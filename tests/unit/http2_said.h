@@ -12,6 +12,7 @@
 
 #include "core/http2.h"
 #include "core/text.h"
+#include "tests/unit/said_fields.h"
 
 #define SAID2_ROOM (64 * 1024)
 
@@ -25,38 +26,6 @@ struct said2 {
 	uint64_t at[2];    /* bytes taken in all, by side */
 	struct text lines[2];
 	char room[2][SAID2_ROOM];
-};
-
-static const char *const said2_fields[HTTP2_FIELD_IDS] = {
-	[HTTP1_METHOD] = "method",
-	[HTTP1_TARGET] = "path",
-	[HTTP1_HOST] = "host",
-	[HTTP1_TRACEPARENT] = "traceparent",
-	[HTTP1_TRACESTATE] = "tracestate",
-	[HTTP1_BAGGAGE] = "baggage",
-	[HTTP1_B3] = "b3",
-	[HTTP1_B3_TRACEID] = "x-b3-traceid",
-	[HTTP1_B3_SPANID] = "x-b3-spanid",
-	[HTTP1_B3_PARENTSPANID] = "x-b3-parentspanid",
-	[HTTP1_B3_SAMPLED] = "x-b3-sampled",
-	[HTTP1_B3_FLAGS] = "x-b3-flags",
-	[HTTP1_UBER_TRACE_ID] = "uber-trace-id",
-	[HTTP1_X_TRACE_ID] = "x-trace-id",
-	[HTTP1_USER_AGENT] = "user-agent",
-	[HTTP1_X_FORWARDED_FOR] = "x-forwarded-for",
-	[HTTP1_CONTENT_TYPE] = "content-type",
-	[HTTP1_EXTRA] = "extra0",
-	[HTTP1_EXTRA + 1] = "extra1",
-	[HTTP1_EXTRA + 2] = "extra2",
-	[HTTP1_EXTRA + 3] = "extra3",
-	[HTTP1_EXTRA + 4] = "extra4",
-	[HTTP1_EXTRA + 5] = "extra5",
-	[HTTP1_EXTRA + 6] = "extra6",
-	[HTTP1_EXTRA + 7] = "extra7",
-	[HTTP2_SCHEME] = "scheme",
-	[HTTP2_PROTOCOL] = "protocol",
-	[HTTP2_GRPC_STATUS] = "grpc-status",
-	[HTTP2_GRPC_MESSAGE] = "grpc-message",
 };
 
 static const char *const said2_kinds[] = { "request", "early", "response", "trailers" };
@@ -107,7 +76,7 @@ static inline void said2_block(struct said2 *s, const struct http2_flow *f, stru
 		if (v->id >= HTTP2_FIELD_IDS || v->at + v->len > f->values_size)
 			s->wrong = "a slice outside the values";
 		text_add(t, " ");
-		text_add(t, said2_fields[v->id]);
+		text_add(t, v->id == HTTP1_TARGET ? "path" : said_fields[v->id]);
 		text_add(t, "=");
 		text_add_n(t, f->values + v->at, v->len);
 		said2_word_if(t, v->cut, "~");
