@@ -5,6 +5,7 @@
  */
 #include <netinet/in.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -13,7 +14,8 @@
 #include <unistd.h>
 
 static struct sockaddr_in to = { .sin_family = AF_INET };
-static atomic_int waiting, there;
+static atomic_int waiting;
+static sem_t there;
 
 static void *call(void *arg)
 {
@@ -36,7 +38,7 @@ static void *stay(void *arg)
 {
 	void *wrong = call(arg);
 
-	atomic_fetch_add(&there, 1);
+	(void) sem_post(&there);
 	pause();
 	return wrong;
 }
@@ -45,15 +47,14 @@ int main(int argc, char **argv)
 {
 	pthread_t threads[2];
 
-	if (argc != 4)
+	if (argc != 4 || sem_init(&there, 0, 0) != 0)
 		return 2;
 	to.sin_port = htons((unsigned short) atoi(argv[1]));
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	for (int i = 0; i < atoi(argv[2]); i++) {
 		if (pthread_create(&threads[0], NULL, stay, NULL))
 			return 1;
-		while (atomic_load(&there) <= i)
-			(void) usleep(50);
+		(void) sem_wait(&there);
 	}
 	for (int round = atoi(argv[3]); round > 0; round--) {
 		atomic_store(&waiting, 2);
