@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/config.h"
+#include "core/home.h"
 #include "core/text.h"
 #include "tools/tool.h"
 
@@ -168,27 +169,15 @@ static int open_checked(int dirfd, const char *name, int flags, const struct exp
 
 /* ---- this machine, to compare with what a header says of its own ---- */
 
-static void read_boot_id(uint8_t id[16])
+void shelf_boot_id(uint8_t ret[16])
 {
-	char text[64] = "";
-	FILE *const f = fopen("/proc/sys/kernel/random/boot_id", "re");
-	size_t n = 0;
+	char text[HOME_BOOT_ID_SIZE];
+	const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	const ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : 0;
 
-	memset(id, 0, 16);
-	if (f == NULL)
-		return;
-	if (fgets(text, sizeof(text), f) == NULL)
-		text[0] = '\0';
-	(void) fclose(f);
-	for (const char *c = text; *c != '\0' && n < 32; c++) {
-		static const char hex[] = "0123456789abcdef";
-		const char *const digit = strchr(hex, *c);
-
-		if (digit == NULL)
-			continue;
-		id[n / 2] = (uint8_t) (id[n / 2] << 4 | (digit - hex));
-		n++;
-	}
+	home_boot_id(text, n > 0 ? (size_t) n : 0, ret);
+	if (fd >= 0)
+		(void) close(fd);
 }
 
 static bool of_this_time(const struct segment_header *h)
@@ -196,7 +185,7 @@ static bool of_this_time(const struct segment_header *h)
 	uint8_t boot[16];
 	struct stat st;
 
-	read_boot_id(boot);
+	shelf_boot_id(boot);
 	return memcmp(boot, h->boot_id, sizeof(boot)) == 0 &&
 	       (h->timens == 0 || stat("/proc/self/ns/time", &st) < 0 || st.st_ino == h->timens);
 }

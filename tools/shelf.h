@@ -76,6 +76,9 @@ void shelf_complain(const struct shelf *s);
 /* shelf_matches - does @name name this service? */
 bool shelf_matches(const struct shelf_service *s, const char *name);
 
+/* shelf_boot_id - of this machine, as headers have it; all zeros when it cannot be read */
+void shelf_boot_id(uint8_t ret[16]);
+
 /* A file of rings that is read as it grows. */
 struct shelf_tap {
 	int fd;           /* -1: closed */

@@ -22,6 +22,7 @@
 #include "core/state.h"
 #include "core/text.h"
 #include "tools/program.h"
+#include "tools/shelf.h"
 #include "tools/tool.h"
 
 /* What others send us is meant for the command: `run` would be it. */
@@ -174,17 +175,6 @@ static uint64_t inode(const char *path)
 	return stat(path, &st) == 0 ? st.st_ino : 0;
 }
 
-static void read_boot_id(uint8_t id[16])
-{
-	char text[HOME_BOOT_ID_SIZE];
-	const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	const ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : 0;
-
-	home_boot_id(text, n > 0 ? (size_t) n : 0, id);
-	if (fd >= 0)
-		(void) close(fd);
-}
-
 static void name_service(const struct config *c, const char *exe, struct service *ret)
 {
 	const char *const argv[] = { "agentshim" };
@@ -265,7 +255,7 @@ static void record(const struct config *c, const struct event *e, const struct e
 	exe[n > 0 ? n : 0] = '\0';
 	name_service(c, exe, &service);
 	home_dir(c->dir, geteuid(), &t);
-	read_boot_id(home.boot_id);
+	shelf_boot_id(home.boot_id);
 
 	const int dirfd = segment_dir(dir, geteuid(), close, reason);
 
