@@ -504,6 +504,25 @@ static bool parse_failure_status(struct piece value, struct config *c)
 	return true;
 }
 
+static bool add_rpc(void *to, struct piece entry)
+{
+	return rpc_list_add(to, entry);
+}
+
+static bool parse_failure_grpc(struct piece value, struct config *c)
+{
+	static const struct list list = {
+		PREFIX "FAILURE_GRPC", "status of gRPC", add_rpc, "none, UNAVAILABLE or 14",
+		NULL, NULL,
+	};
+	struct rpc_list read = { .some = piece_is_in_any_case(value, "none") };
+
+	if (!read.some)
+		read_list(&list, value, c, &read);
+	c->failure_grpc = rpc_list_set(&read, c->failure_grpc);
+	return true;
+}
+
 /* Unknown names are left out alone, but told together. */
 static bool parse_propagators(struct piece value, struct config *c)
 {
@@ -604,6 +623,7 @@ static const struct setting settings[] = {
 	{ PREFIX "PEERS", parse_peers, NULL, NULL },
 	{ PREFIX "RULES", parse_rules, NULL, NULL },
 	{ PREFIX "FAILURE_STATUS", parse_failure_status, NULL, NULL },
+	{ PREFIX "FAILURE_GRPC", parse_failure_grpc, NULL, NULL },
 	{ PREFIX "TRACE", parse_trace, "on or off", "on stands" },
 	{ "OTEL_SDK_DISABLED", parse_otel_disabled, "true or false", "false stands" },
 	{ "OTEL_PROPAGATORS", parse_propagators, NULL, NULL },
@@ -665,6 +685,7 @@ static void set_defaults(struct config *c)
 	c->policy = policy_product();
 	c->span_records = RING_RECORDS;
 	c->failure_status = statuses_product();
+	c->failure_grpc = rpc_set_product();
 	c->trace = c->rewrite = true;
 	c->propagators = propagators_default();
 	c->sampler = sampler_default();

@@ -18,6 +18,7 @@
 #include "core/policy.h"
 #include "core/propagate.h"
 #include "core/sampler.h"
+#include "core/rpc.h"
 #include "core/statuses.h"
 
 #define CONFIG_PATTERNS_MAX 64
@@ -90,6 +91,7 @@ struct config {
 	struct egress egress;           /* AGENTSHIM_EGRESS; ask config_egress_allows() */
 	struct http1_extra forward;     /* AGENTSHIM_FORWARD_HEADERS */
 	struct statuses failure_status; /* AGENTSHIM_FAILURE_STATUS */
+	rpc_set failure_grpc;           /* AGENTSHIM_FAILURE_GRPC */
 
 	struct pattern_text text; /* host globs of PEERS, RULES and EGRESS */
 };

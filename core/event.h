@@ -65,7 +65,8 @@ struct event {
 			uint8_t kind, result, error; /* enum span_kind, span_status, span_error */
 			uint8_t protocol;   /* enum span_protocol */
 			uint8_t bits;       /* SPAN_* bits */
-			uint8_t spare[6];
+			uint8_t rpc_status; /* of gRPC: 1 + its number; 0: none came */
+			uint8_t spare[5];
 		} span;
 	};
 	char text[EVENT_TEXT_SIZE]; /* the peer, or as the kind says; NUL-terminated, cut */

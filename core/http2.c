@@ -420,6 +420,8 @@ static void plain_taken(struct http2_flow *f, const struct http1_extra *extra,
 		keep(f, HTTP2_GRPC_STATUS, field);
 	} else if (is(field, "grpc-message")) {
 		keep(f, HTTP2_GRPC_MESSAGE, field);
+	} else if (is(field, "grpc-timeout")) {
+		keep(f, HTTP2_GRPC_TIMEOUT, field);
 	}
 }
 
@@ -1018,6 +1020,78 @@ int http2_begins(enum http1_side side, const char *bytes, size_t n)
 	if (requests ? memcmp(bytes, preface, least(n, wanted)) != 0 : !settings_head(bytes, n))
 		return -1;
 	return n >= wanted;
+}
+
+struct http2_walk http2_walk(const struct http2 *h, enum http1_side side)
+{
+	const struct http2_flow *f = &h->flows[side];
+	struct http2_walk at = { 0 };
+
+	switch ((enum state) f->state) {
+	case PREFACE:
+		at.left = sizeof(preface) - 1 - f->sub;
+		break;
+	case SETTING:
+	case CODE:
+		at.left = f->left - f->sub;
+		break;
+	case SKIP:
+		at.left = f->left;
+		break;
+	case OPAQUE_UNSAID:
+	case OPAQUE:
+		at.left = UINT64_MAX;
+		break;
+	case FRAME:
+	case SAY:
+		at.block = !http2_between(h, side);
+		break;
+	case PAD:
+	case PREFIX:
+	case FRAGMENT:
+	case PADDING:
+	case STATES:
+		at.block = true;
+		break;
+	}
+	return at;
+}
+
+uint64_t http2_frame_left(const struct http2 *h, enum http1_side side)
+{
+	const struct http2_flow *f = &h->flows[side];
+
+	if (f->state == PREFACE)
+		return sizeof(preface) - 1 - f->sub;
+	if (f->state == FRAME || (f->state == SAY && f->next == FRAME))
+		return (uint64_t) HTTP2_FRAME_HEAD - f->sub;
+	if (f->state == SETTING || f->state == CODE)
+		return f->left - f->sub;
+	return f->state == OPAQUE || f->state == OPAQUE_UNSAID ? UINT64_MAX : f->left;
+}
+
+static bool of_a_block(uint8_t type)
+{
+	return type == HEADERS || type == PUSH_PROMISE || type == CONTINUATION;
+}
+
+size_t http2_plain(struct http2_walk *at, const char *bytes, size_t n)
+{
+	size_t walked = 0;
+
+	while (!at->block) {
+		const size_t part = at->left < n - walked ? (size_t) at->left : n - walked;
+
+		walked += part;
+		at->left -= part;
+		if (at->left > 0 || walked == n)
+			break;
+		at->block = n - walked < HTTP2_FRAME_HEAD ||
+			    of_a_block((uint8_t) bytes[walked + 3]);
+		if (!at->block)
+			at->left = HTTP2_FRAME_HEAD + (uint64_t) number(bytes + walked, 3);
+	}
+	return walked;
 }
 
 bool http2_between(const struct http2 *h, enum http1_side side)

@@ -48,6 +48,7 @@ enum http2_field {
 	HTTP2_PROTOCOL, /* of an extended CONNECT */
 	HTTP2_GRPC_STATUS,
 	HTTP2_GRPC_MESSAGE,
+	HTTP2_GRPC_TIMEOUT,
 	HTTP2_FIELD_IDS
 };
 
@@ -227,6 +228,22 @@ enum http2_stop http2_skip(struct http2 *h, enum http1_side side, uint64_t n, ui
  * While a block is held nothing can help its receiver any more, which waits for a CONTINUATION.
  */
 void http2_lost(struct http2 *h, enum http1_side side);
+
+/*
+ * http2_plain - how many of the next @n bytes come before a header block
+ * Only the heads of frames are read. Bytes of a block that goes on are none of them; of a head
+ * that is cut, so that it cannot be told yet, none too.
+ * @at: where the walk stands, from http2_walk(); a call's further pieces go on with it
+ */
+struct http2_walk {
+	uint64_t left; /* of the payload */
+	bool block;    /* the next byte is, or may be, of a header block */
+};
+struct http2_walk http2_walk(const struct http2 *h, enum http1_side side);
+size_t http2_plain(struct http2_walk *at, const char *bytes, size_t n);
+
+/* http2_frame_left - bytes to the end of the frame, or, between two, to the end of its head */
+uint64_t http2_frame_left(const struct http2 *h, enum http1_side side);
 
 /* Between two frames: nothing of the next one was taken, and no CONTINUATION is due. */
 bool http2_between(const struct http2 *h, enum http1_side side);

@@ -43,6 +43,12 @@ static const char *const names[METRICS_COUNTERS] = {
 	[METRICS_OPAQUE_PIPELINE] = "opaque_pipeline",
 	[METRICS_OPAQUE_MEMORY] = "opaque_memory",
 	[METRICS_LIBRARY_LOST] = "library_lost",
+	[METRICS_HTTP2_CONNECTIONS] = "http2_connections",
+	[METRICS_OPAQUE_H2_TOO_LONG] = "opaque_h2_too_long",
+	[METRICS_OPAQUE_H2_BLOCK] = "opaque_h2_block",
+	[METRICS_OPAQUE_H2_MEMORY] = "opaque_h2_memory",
+	[METRICS_OPAQUE_H2_SETTINGS] = "opaque_h2_settings",
+	[METRICS_STREAMS_UNFOLLOWED] = "streams_unfollowed",
 };
 
 /* Masked: what follows @m is not ours to count in. */

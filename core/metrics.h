@@ -29,7 +29,7 @@ enum metrics_counter {
 	/* Connections that were not, or no longer, followed, by reason. */
 	METRICS_HTTP_CONNECTIONS,  /* followed as HTTP/1 */
 	METRICS_OPAQUE_NOT_HTTP,
-	METRICS_OPAQUE_H2,
+	METRICS_OPAQUE_H2,         /* HTTP/2's frames */
 	METRICS_OPAQUE_SYNTAX,
 	METRICS_OPAQUE_FRAMING,
 	METRICS_OPAQUE_TOO_LONG,
@@ -41,6 +41,12 @@ enum metrics_counter {
 	METRICS_OPAQUE_PIPELINE,   /* more requests in flight than are followed */
 	METRICS_OPAQUE_MEMORY,     /* no memory for one more connection */
 	METRICS_LIBRARY_LOST,      /* calls whose library was not found among those loaded */
+	METRICS_HTTP2_CONNECTIONS, /* followed as HTTP/2 */
+	METRICS_OPAQUE_H2_TOO_LONG, /* a frame, or a header block */
+	METRICS_OPAQUE_H2_BLOCK,   /* header compression */
+	METRICS_OPAQUE_H2_MEMORY,  /* a header table larger than we follow */
+	METRICS_OPAQUE_H2_SETTINGS,
+	METRICS_STREAMS_UNFOLLOWED, /* more at once on a connection than are followed */
 	METRICS_COUNTERS,
 	METRICS_COUNTERS_MAX = 64
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/rpc.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -46,6 +47,7 @@ static const char *const own_members[] = {
 	"level", "msg", "event", "ts", "trace_id", "span_id", "parent_span_id", "trace_flags",
 	"operation", "kind", "duration_ms", "service", "status", "error.type", "pid", "tid",
 	"http.request.method", "http.request.method_original", "http.response.status_code",
+	"rpc.system.name", "rpc.method", "rpc.status_code",
 	"url.scheme", "url.path", "server.address", "server.port", "network.protocol.version",
 };
 
@@ -140,12 +142,29 @@ static bool status_fails(unsigned kind, uint16_t status)
 	return (kind == SPAN_SERVER && status >= 500) || (kind == SPAN_CLIENT && status >= 400);
 }
 
+/* The same of gRPC, whose codes differ by whose fault they are. */
+static bool rpc_fails(const struct event *e)
+{
+	const unsigned status = e->span.rpc_status - 1u;
+
+	if (e->span.rpc_status == 0 || status == RPC_OK)
+		return false;
+	return e->span.kind == SPAN_CLIENT || rpc_server_fails(status);
+}
+
+static bool fails(const struct event *e, uint16_t status)
+{
+	return (e->span.bits & SPAN_RPC) != 0 && e->span.rpc_status != 0
+		       ? rpc_fails(e)
+		       : status_fails(e->span.kind, status);
+}
+
 void span_end(struct event *e, uint16_t status, enum span_error error, uint64_t mono_ns)
 {
 	assert(error < SPAN_ERRORS);
-	if (error == SPAN_NO_ERROR && status_fails(e->span.kind, status))
+	if (error == SPAN_NO_ERROR && fails(e, status))
 		error = SPAN_BY_STATUS;
-	if (error == SPAN_BY_STATUS && status == 0)
+	if (error == SPAN_BY_STATUS && status == 0 && e->span.rpc_status == 0)
 		error = SPAN_OTHER;
 	e->span.duration_ns = clock_since(e->mono_ns, mono_ns);
 	e->span.status = status;
@@ -268,6 +287,14 @@ void span_trace_id(const struct event *e, struct text *out)
 	}
 }
 
+/* "pkg.Service/Method" */
+static const char *rpc_method(const struct event *e)
+{
+	const char *const path = span_text(e, SPAN_PATH);
+
+	return *path == '/' ? path + 1 : path;
+}
+
 void span_operation(const struct event *e, struct text *out)
 {
 	const char *const method = span_text(e, SPAN_METHOD);
@@ -275,6 +302,10 @@ void span_operation(const struct event *e, struct text *out)
 
 	if (e->span.kind == SPAN_INTERNAL) {
 		text_add(out, method);
+		return;
+	}
+	if ((e->span.bits & SPAN_RPC) != 0) {
+		text_add(out, rpc_method(e));
 		return;
 	}
 	text_add(out, *method != '\0' ? method : "HTTP");
@@ -346,6 +377,27 @@ static void add_http(struct text *out, const struct event *e)
 		add_string(out, "network.protocol.version", protocol);
 }
 
+static const char *rpc_status_of(const struct event *e)
+{
+	return e->span.rpc_status != 0 ? rpc_status_name(e->span.rpc_status - 1u) : NULL;
+}
+
+/* After OpenTelemetry's conventions for RPC. */
+static void add_rpc(struct text *out, const struct event *e)
+{
+	const char *const protocol = span_protocol_name(e->span.protocol);
+	const char *const status = rpc_status_of(e);
+
+	add_string(out, "rpc.system.name", "grpc");
+	add_string(out, "rpc.method", rpc_method(e));
+	if (status != NULL)
+		add_string(out, "rpc.status_code", status);
+	if (e->span.status != 0 && e->span.status != 200)
+		add_number(out, "http.response.status_code", e->span.status);
+	if (protocol != NULL)
+		add_string(out, "network.protocol.version", protocol);
+}
+
 static void add_server(struct text *out, const struct event *e)
 {
 	const char *const host = span_text(e, SPAN_HOST);
@@ -366,6 +418,10 @@ static void add_result(struct text *out, const struct event *e)
 	text_add_key(out, "error.type");
 	if (name != NULL) {
 		text_add_json(out, name);
+		return;
+	}
+	if ((e->span.bits & SPAN_RPC) != 0 && rpc_status_of(e) != NULL) {
+		text_add_json(out, rpc_status_of(e));
 		return;
 	}
 	text_add(out, "\""); /* a status is a string here, as OpenTelemetry has it */
@@ -417,7 +473,10 @@ static void add_span(struct text *out, const struct event *e, const char *servic
 	text_add_json_n(out, service, strnlen(service, EVENT_SERVICE_MAX));
 	add_string(out, "kind", span_kind_name(e->span.kind));
 	add_result(out, e);
-	add_http(out, e);
+	if ((e->span.bits & SPAN_RPC) != 0)
+		add_rpc(out, e);
+	else
+		add_http(out, e);
 	add_server(out, e);
 	add_number(out, "pid", e->pid);
 	add_number(out, "tid", e->tid);

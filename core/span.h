@@ -23,7 +23,7 @@ enum span_status { SPAN_UNSET, SPAN_ERROR };
 /* Why a span failed: error.type, unless it is the status (SPAN_BY_STATUS). */
 enum span_error {
 	SPAN_NO_ERROR,
-	SPAN_BY_STATUS,       /* error.type is the status code */
+	SPAN_BY_STATUS,       /* error.type is the status code, of gRPC its name */
 	SPAN_TIMEOUT,
 	SPAN_RESET,           /* "connection_reset" */
 	SPAN_EARLY_END,       /* "connection_closed": the peer ended before the answer did */
@@ -44,6 +44,7 @@ enum {
 	SPAN_TRACE_AS_UUID = 0x04, /* the trace id is shown as a UUID, as it came */
 	SPAN_MORE_FOLLOWS = 0x08,  /* EVENT_SPAN_MORE records carry its ids */
 	SPAN_TLS_INSIDE = 0x10,    /* the scheme is https */
+	SPAN_RPC = 0x20,           /* of gRPC: the path is its method, rpc_status its outcome */
 };
 
 /*
@@ -73,7 +74,8 @@ void span_texts(struct event *e, const char *method, size_t method_len, const ch
 /*
  * span_end - the record is complete and may be written
  * @status: HTTP status or 0. By OpenTelemetry's rules a server's 5xx and a client's 4xx and
- *          5xx are errors; @error SPAN_NO_ERROR leaves that to @status.
+ *          5xx are errors; of gRPC it is what span.rpc_status says. @error SPAN_NO_ERROR leaves
+ *          it to these.
  */
 void span_end(struct event *e, uint16_t status, enum span_error error, uint64_t mono_ns);
 

@@ -269,6 +269,11 @@ bool current_would_learn(void)
 	return guard.current.place != 0 || !guard.loops || !current_is_watched();
 }
 
+bool current_acts_at_once(void)
+{
+	return prompt;
+}
+
 void current_event_loop(void)
 {
 	learn(&event_loop);

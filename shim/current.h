@@ -103,6 +103,9 @@ const char *current_started_with(void);
 #define CURRENT_WAS "AGENTSHIM_TRACEPARENT_WAS" /* tells such a program */
 bool current_is_helper(const char *path);
 
+/* current_acts_at_once - is it a program that is known to act on each event at once? */
+bool current_acts_at_once(void);
+
 /*
  * current_tick - the thread waits for events
  * @learns: of other connections than the one it works on

@@ -20,8 +20,10 @@
 #include "shim/call.h"
 #include "shim/cleanup.h"
 #include "shim/curl.h"
+#include "shim/cursor.h"
 #include "shim/current.h"
 #include "shim/guard.h"
+#include "shim/h2.h"
 #include "shim/life.h"
 #include "shim/readable.h"
 #include "shim/real.h"
@@ -37,12 +39,6 @@
 #define LINES_FULL 99
 #define PARENT_AT  36    /* in a traceparent: "00-", 32 digits, "-" */
 #define FLUSH_WAIT_MS 10
-
-/* A place in the program's buffers. */
-struct cursor {
-	const struct iovec *iov;
-	size_t n_iov, index, offset;
-};
 
 /* The part of a call that is handed to the kernel at once. */
 struct portion {
@@ -60,37 +56,6 @@ struct portion {
 	size_t patch_from;      /* of those of @patch: where to begin */
 	struct http1 before;    /* the machine as it was */
 };
-
-static size_t left_in(const struct cursor *c)
-{
-	return c->iov[c->index].iov_len - c->offset;
-}
-
-static void step(struct cursor *c, size_t n)
-{
-	while (n > 0 || (c->index < c->n_iov && left_in(c) == 0)) {
-		const size_t part = left_in(c) < n ? left_in(c) : n;
-
-		c->offset += part;
-		n -= part;
-		if (c->index < c->n_iov && left_in(c) == 0) {
-			c->index++;
-			c->offset = 0;
-		}
-		if (c->index == c->n_iov)
-			return;
-	}
-}
-
-static const char *byte_at(const struct cursor *c)
-{
-	return (const char *) c->iov[c->index].iov_base + c->offset;
-}
-
-static bool at_end(const struct cursor *c)
-{
-	return c->index == c->n_iov;
-}
 
 #define NO_PAGE UINTPTR_MAX
 
@@ -668,7 +633,7 @@ static bool flush_tail(struct traffic *t, int fd, fds_word word, int flags)
 	return true;
 }
 
-static bool waits(int fd, int flags)
+bool traffic_blocks(int fd, int flags)
 {
 	return (flags & MSG_DONTWAIT) == 0 && (real.fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
 }
@@ -712,7 +677,7 @@ static bool only_ours_went(struct sending *s)
 {
 	if (atomic_load_explicit(&s->t->tail_len, memory_order_relaxed) == 0)
 		return true;
-	if (!waits(s->fd, s->call->flags)) {
+	if (!traffic_blocks(s->fd, s->call->flags)) {
 		s->error = EAGAIN;
 		return false;
 	}
@@ -748,11 +713,8 @@ static __attribute__((noinline)) size_t send_piece(struct sending *s, const stru
 	return done;
 }
 
-/*
- * The kernel holds the last part of what it took back, for more to come (MSG_MORE), and takes
- * no more. Says that there is none: to take a cork out that is not in has no other effect.
- */
-static void push(int fd)
+/* To take a cork out that is not in has no other effect. */
+void traffic_uncork(int fd)
 {
 	int corked = 0;
 	socklen_t len = sizeof(corked);
@@ -766,7 +728,7 @@ static bool others_tail(int fd, fds_word word, int flags)
 {
 	/* In a forked child the other thread is its parent's, and sends it there. */
 	while (stream_pid(word) == life_pid() && traffic_tail(word)) {
-		if (!waits(fd, flags)) {
+		if (!traffic_blocks(fd, flags)) {
 			errno = EAGAIN;
 			return false;
 		}
@@ -857,7 +819,7 @@ static ssize_t send_pieces(struct sending *s, struct cursor *c, ssize_t (*plain)
 	} while (!at_end(c));
 	if (s->total > 0) {
 		if (s->error == EAGAIN && (s->call->flags & MSG_MORE) == 0)
-			push(s->fd);
+			traffic_uncork(s->fd);
 		return (ssize_t) s->total;
 	}
 	errno = s->error;
@@ -896,6 +858,29 @@ static bool tail_went(struct traffic *t, int fd, fds_word word, int flags)
 	return false;
 }
 
+/* HTTP/2 is known by its first bytes, and by no fewer than four of them. */
+static bool speaks_h2(struct traffic *t, const struct cursor *at)
+{
+	char first[24];
+	struct cursor c = *at;
+	size_t n = 0;
+
+	if (atomic_load_explicit(&t->multiplexed[HTTP1_REQUESTS], memory_order_relaxed))
+		return true;
+	if (t->asked || !http1_between(&t->requests))
+		return false;
+	while (n < sizeof(first) && !at_end(&c) && readable(byte_at(&c), 1)) {
+		const size_t part = least(least(left_in(&c), readable_rest(byte_at(&c))),
+					  sizeof(first) - n);
+
+		memcpy(first + n, byte_at(&c), part);
+		n += part;
+		step(&c, part);
+	}
+	return n >= 4 && http2_begins(HTTP1_REQUESTS, first, n) >= 0 &&
+	       h2_begins(t, HTTP1_REQUESTS);
+}
+
 /* With the lane held. */
 static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const struct iovec *iov,
 			    size_t n_iov, const struct traffic_call *call,
@@ -912,6 +897,8 @@ static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const stru
 		step(&c, 0);
 	if (at_end(&c))
 		return plain(arg);
+	if (good && speaks_h2(t, &c))
+		return h2_send(t, fd, word, &c, call, plain, arg);
 	if (!tail_went(t, fd, word, call->flags))
 		return -1;
 	if (!good || stream_http(word) != STREAM_HTTP)
@@ -931,10 +918,19 @@ static void never_returned(void *arg)
 {
 	const struct holder *h = arg;
 	const uint32_t left = atomic_load_explicit(&h->t->tail_len, memory_order_relaxed);
-	const uint64_t went = left > 0 ? stream_unseen(h->fd, h->word) - h->t->tail_unseen : 0;
+	const bool h2 = h2_of(h->t) != NULL;
+	const uint64_t went = left > 0 && !h2 ? stream_unseen(h->fd, h->word) - h->t->tail_unseen
+					      : 0;
 
 	http1_lost(&h->t->requests);
 	h->t->patch_due = false;
+	if (h2) {
+		h2_lose(h->t, HTTP1_REQUESTS);
+		h2_drop(h->t);
+		traffic_leave(h->word, STREAM_OUT);
+		guard_leave();
+		return;
+	}
 	if (went > 0 && went <= left)
 		h->t->tail_at += (uint32_t) went;
 	/* More than that: not by us. */
@@ -977,7 +973,7 @@ ssize_t traffic_send(int fd, fds_word word, const struct iovec *iov, size_t n_io
 	const int error = errno;
 
 	if (tail && rc < 0 && (call->flags & MSG_MORE) == 0)
-		push(fd);
+		traffic_uncork(fd);
 
 	traffic_leave(word, STREAM_OUT);
 	errno = rc < 0 ? error : before;
@@ -998,7 +994,8 @@ bool traffic_flush(int fd, fds_word word, int flags)
 	bool flushed;
 
 	cleanup_begin(never_returned, &h);
-	flushed = !proven(t, fd, word) || flush_tail(t, fd, word, flags);
+	flushed = h2_of(t) != NULL ? h2_flush(t, fd, word, flags)
+				   : !proven(t, fd, word) || flush_tail(t, fd, word, flags);
 	cleanup_end();
 
 	const int error = errno;

@@ -6,35 +6,39 @@
 #include <string.h>
 
 #include "core/config.h"
+#include "core/http2.h"
 #include "core/metrics.h"
 #include "core/propagate.h"
 #include "core/sampler.h"
 #include "shim/life.h"
 #include "shim/shared.h"
 
+#define FIELDS_MAX HTTP2_FIELDS_MAX /* of either version */
 #define QUERY_MAX 100 /* one record beside the span's holds it */
 
 /* A head's fields by name, so that they are walked once: see field() and lines_of(). */
 struct fields {
-	const struct http1 *head;
+	const struct serve_head *head;
 	const struct http1_slice *first[HTTP1_FIELD_IDS];
 	uint8_t n[HTTP1_FIELD_IDS];
 };
 
-static void sort(const struct http1 *head, struct fields *ret)
+static void sort(const struct serve_head *head, struct fields *ret)
 {
 	*ret = (struct fields) { .head = head };
-	for (uint16_t i = 0; i < head->n_fields; i++) {
+	for (unsigned i = 0; i < head->n_fields; i++) {
 		const struct http1_slice *s = &head->fields[i];
 
+		if (s->id >= HTTP1_FIELD_IDS)
+			continue;
 		if (ret->n[s->id]++ == 0)
 			ret->first[s->id] = s;
 	}
 }
 
-static struct propagate_value slice_value(const struct http1 *head, const struct http1_slice *s)
+static struct propagate_value slice_value(const struct serve_head *head, const struct http1_slice *s)
 {
-	return (struct propagate_value) { head->arena + s->at, s->len };
+	return (struct propagate_value) { head->values + s->at, s->len };
 }
 
 static struct propagate_value field(const struct fields *f, enum http1_field id)
@@ -45,7 +49,7 @@ static struct propagate_value field(const struct fields *f, enum http1_field id)
 
 /* All lines of one name; what was cut counts as a line that is no good. */
 static unsigned lines_of(const struct fields *f, enum http1_field id,
-			 struct propagate_value ret[HTTP1_FIELDS_MAX])
+			 struct propagate_value ret[FIELDS_MAX])
 {
 	unsigned n = 0;
 
@@ -60,7 +64,7 @@ static unsigned lines_of(const struct fields *f, enum http1_field id,
 }
 
 struct received {
-	struct propagate_value tracestate[HTTP1_FIELDS_MAX], baggage[HTTP1_FIELDS_MAX];
+	struct propagate_value tracestate[FIELDS_MAX], baggage[FIELDS_MAX];
 	struct propagate_in in;
 };
 
@@ -134,7 +138,9 @@ static void describe(struct request *r, const struct fields *f)
 
 	span_texts(e, method.at, method.len, path.at, path.len, host.at, host.len);
 	e->span.port = port;
-	e->span.protocol = f->head->minor == 0 ? SPAN_HTTP_1_0 : SPAN_HTTP_1_1;
+	e->span.protocol = (uint8_t) f->head->protocol;
+	if (f->head->rpc)
+		e->span.bits |= SPAN_RPC;
 	if (r->recorded && query.len > 0)
 		(void) request_keep(r, REQUEST_QUERY, query.at,
 				    query.len < QUERY_MAX ? query.len : QUERY_MAX);
@@ -182,7 +188,7 @@ static void count_start(const struct propagate_found *found)
 		metrics_add(m, life_pid(), METRICS_TRACES_STARTED, 1);
 }
 
-struct request_token serve_begin(const struct http1 *head, uint64_t wall_ns, uint64_t mono_ns)
+struct request_token serve_begin(const struct serve_head *head, uint64_t wall_ns, uint64_t mono_ns)
 {
 	struct request *r;
 	struct fields fields;

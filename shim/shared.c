@@ -610,6 +610,7 @@ struct found {
 	struct state_slot *slot;    /* NULL: unguarded */
 	enum policy_mode mode;
 	bool wanted;                /* else it is left out altogether */
+	bool passes;                /* not refused because half-open's quota is spent */
 	struct state_found news;    /* was the slot made just now, in whose place? */
 };
 
@@ -688,6 +689,8 @@ static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
 		note_address(&f->admission);
 		return SHARED_ADMITTED;
 	}
+	if (f->passes && verdict == BREAKER_REFUSED_TOO_MANY)
+		return SHARED_UNJUDGED;
 	note_refusal(f->slot, f->mode, verdict, now);
 	*ret_errno = p->refusal_errno;
 	return f->mode == POLICY_OBSERVE ? SHARED_UNJUDGED : SHARED_REFUSED;
@@ -707,7 +710,7 @@ static enum shared_verdict admit(const struct peer *peer, bool asks, uint64_t no
 	struct world *w = entered ? rcu_read(world) : NULL;
 
 	found.slot = NULL;
-	found.wanted = false;
+	found.wanted = found.passes = false;
 	found.admission.judged = false;
 	found.admission.map = 0;
 	found.admission.ref = (struct state_ref) { 0, NO_INCARNATION };
@@ -766,11 +769,11 @@ enum shared_verdict shared_admit_name(const char *host, uint16_t port, bool asks
 	return admit(&peer, asks, now, ret, &error);
 }
 
-enum shared_verdict shared_admit_again(const struct admission *last, uint64_t now,
-				       struct admission *ret, int *ret_errno)
+enum shared_verdict shared_admit_stream(const struct admission *last, bool probes, uint64_t now,
+					struct admission *ret, int *ret_errno)
 {
 	const struct map *m = &maps[last->map];
-	struct found found = { .admission = *last };
+	struct found found = { .admission = *last, .passes = probes };
 
 	found.admission.judged = false;
 	found.slot = state_slot(m->state, last->ref);
@@ -782,6 +785,12 @@ enum shared_verdict shared_admit_again(const struct admission *last, uint64_t no
 	}
 	found.admission.policy.mode = found.mode;
 	return ask(&found, "", now, ret, ret_errno);
+}
+
+enum shared_verdict shared_admit_again(const struct admission *last, uint64_t now,
+				       struct admission *ret, int *ret_errno)
+{
+	return shared_admit_stream(last, false, now, ret, ret_errno);
 }
 
 static void settle(struct admission *a, enum breaker_outcome outcome, enum event_error kind,
@@ -828,6 +837,19 @@ static enum breaker_outcome outcome_of(const struct admission *a, unsigned statu
 void shared_settle_answer(struct admission *a, unsigned status, uint64_t now)
 {
 	settle(a, outcome_of(a, status), EVENT_ERROR_EXTERNAL, status, now);
+}
+
+/* What was called off says nothing of the peer. */
+static enum breaker_outcome outcome_of_rpc(unsigned status)
+{
+	if (rpc_set_has(settings->failure_grpc, status))
+		return BREAKER_FAILURE;
+	return status == RPC_CANCELLED ? BREAKER_EXCLUDED : BREAKER_SUCCESS;
+}
+
+void shared_settle_rpc(struct admission *a, unsigned status, uint64_t now)
+{
+	settle(a, outcome_of_rpc(status), EVENT_ERROR_EXTERNAL, status, now);
 }
 
 bool shared_succeeded_since(const struct admission *a, uint64_t then)

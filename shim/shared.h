@@ -99,14 +99,26 @@ enum shared_verdict shared_admit_again(const struct admission *last, uint64_t no
 				       struct admission *ret, int *ret_errno);
 
 /*
+ * shared_admit_stream - the same for a further stream of an HTTP/2 connection
+ * @probes: one of the connection's streams is a probe that has no outcome yet. Then a half-open
+ *          breaker whose quota is spent has no say, and nothing is refused.
+ */
+enum shared_verdict shared_admit_stream(const struct admission *last, bool probes, uint64_t now,
+					struct admission *ret, int *ret_errno);
+
+/*
  * shared_settle - end an admitted call; at most once each
  * @error: the errno behind a failure, 0 when there is none
  * Context: any thread under the guard, signal handlers too; no lock; errno clobbered.
  */
 void shared_settle(struct admission *a, enum breaker_outcome outcome, int error, uint64_t now);
 
-/* shared_settle_answer - the same by the status of an HTTP answer */
+/*
+ * shared_settle_answer - the same by the status of an HTTP answer
+ * shared_settle_rpc - by that of gRPC (core/rpc.h)
+ */
 void shared_settle_answer(struct admission *a, unsigned status, uint64_t now);
+void shared_settle_rpc(struct admission *a, unsigned status, uint64_t now);
 
 /*
  * shared_tries_next - is a failure to reach this address no failure of the call yet?

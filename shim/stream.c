@@ -423,6 +423,12 @@ static bool stale(const struct stream *s, int fd, int error)
 	       (info_of(fd, &info) && info.tcpi_bytes_acked < sent + 1);
 }
 
+/* A server of HTTP/2 has spoken, nothing was asked: an idle connection, and the peer lives. */
+static bool greeted(const struct stream *s, fds_word word)
+{
+	return awaits_head(s) && traffic_greeted(word);
+}
+
 /* Ends the call by what I/O on @fd has shown; one that is no HTTP is followed no longer. */
 static void settle_by_io(int fd, fds_word word, enum breaker_outcome outcome, int error)
 {
@@ -434,6 +440,8 @@ static void settle_by_io(int fd, fds_word word, enum breaker_outcome outcome, in
 			const uint64_t now = clock_now();
 
 			if (outcome == BREAKER_FAILURE && hung_up(error) && idle(s, now))
+				outcome = BREAKER_EXCLUDED;
+			if (outcome == BREAKER_FAILURE && hung_up(error) && greeted(s, word))
 				outcome = BREAKER_EXCLUDED;
 			outcome = same_socket(s, fd) && !stale(s, fd, error)
 					  ? final(s, outcome, connecting)
@@ -654,6 +662,8 @@ static struct verdict judge(const struct stream *s, int fd, fds_word word, uint6
 
 	if (!same_socket(s, fd) || !info_of(fd, &info))
 		return (struct verdict) { BREAKER_EXCLUDED, 0 };
+	if (greeted(s, word))
+		return (struct verdict) { BREAKER_SUCCESS, 0 };
 
 	/*
 	 * Of a further request on the connection, or where no head came of what was read, only
@@ -885,6 +895,35 @@ void stream_answered(fds_word word, unsigned status)
 	if (ours(s))
 		shared_settle_answer(&s->admission, status, clock_now());
 	call_ended(s, word);
+}
+
+void stream_answered_rpc(fds_word word, unsigned status)
+{
+	struct stream *s = stream_of(word);
+
+	if (!call_end(s, word))
+		return;
+	if (ours(s))
+		shared_settle_rpc(&s->admission, status, clock_now());
+	call_ended(s, word);
+}
+
+void stream_settle(fds_word word, enum breaker_outcome outcome, int error)
+{
+	struct stream *s = stream_of(word);
+
+	if (!call_end(s, word))
+		return;
+	if (ours(s))
+		shared_settle(&s->admission, outcome, error, clock_now());
+	call_ended(s, word);
+}
+
+bool stream_open_ended(fds_word word)
+{
+	const uint64_t seen = atomic_load_explicit(&stream_of(word)->word, memory_order_acquire);
+
+	return generation_of(seen) == generation_of(word) && open_ended(seen);
 }
 
 bool stream_renew(fds_word word, const struct admission *a, bool parting, uint64_t now)

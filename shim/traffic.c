@@ -12,6 +12,7 @@
 #include "shim/blob.h"
 #include "shim/current.h"
 #include "shim/guard.h"
+#include "shim/h2.h"
 #include "shim/life.h"
 #include "shim/pool.h"
 #include "shim/raw.h"
@@ -135,6 +136,10 @@ bool traffic_begins(fds_word word, bool inbound)
 	atomic_store_explicit(&t->pushed, 0, memory_order_relaxed);
 	atomic_store_explicit(&t->popped, 0, memory_order_relaxed);
 	t->status = 0;
+	atomic_store_explicit(&t->h2, 0, memory_order_relaxed);
+	for (unsigned side = 0; side < 2; side++)
+		atomic_store_explicit(&t->multiplexed[side], false, memory_order_relaxed);
+	t->greeted = false;
 	t->owner = t->making = (struct request_token) { 0 };
 	t->asked = t->added = t->head_open = t->line_said = false;
 	t->queued = t->ids_taken = t->rewrite = t->injected = false;
@@ -166,6 +171,7 @@ void traffic_ends(fds_word word)
 {
 	struct traffic *t = traffic_at(word);
 
+	h2_ends(t, word);
 	/* An answer that lasts until its sender closes is whole now. */
 	if (t->inbound && http1_end(&t->responses) == HTTP1_DONE)
 		pop(t, t->status, SPAN_NO_ERROR);
@@ -181,9 +187,29 @@ void traffic_ends(fds_word word)
 
 /* ---- entering ---- */
 
-static struct http1 *machine(struct traffic *t, enum stream_lane lane)
+static enum http1_side side_of(const struct traffic *t, enum stream_lane lane)
 {
-	return (lane == STREAM_OUT) == t->inbound ? &t->responses : &t->requests;
+	return (lane == STREAM_OUT) == t->inbound ? HTTP1_RESPONSES : HTTP1_REQUESTS;
+}
+
+static struct http1 *machine(struct traffic *t, enum http1_side side)
+{
+	return side == HTTP1_RESPONSES ? &t->responses : &t->requests;
+}
+
+static bool multiplexed(const struct traffic *t, enum http1_side side)
+{
+	/* Relaxed: set and asked under the lane; others only want to know. */
+	return atomic_load_explicit(&t->multiplexed[side], memory_order_relaxed);
+}
+
+/* What went by in this direction is not known. */
+static void lose(struct traffic *t, enum http1_side side)
+{
+	if (multiplexed(t, side))
+		h2_lose(t, side);
+	else
+		http1_lost(machine(t, side));
 }
 
 /* Nothing was asked on it yet, so a child that the program forked to serve it may do so. */
@@ -226,8 +252,8 @@ struct traffic *traffic_enter(fds_word word, enum stream_lane lane)
 	}
 	if (stream_http(word) == STREAM_HTTP && !of_this_process(t, word)) {
 		traffic_count(METRICS_OPAQUE_FORKED);
-		http1_lost(&t->requests);
-		http1_lost(&t->responses);
+		lose(t, HTTP1_REQUESTS);
+		lose(t, HTTP1_RESPONSES);
 		stream_http_ends(-1, word, STREAM_WAS_HTTP);
 	}
 	if (stream_http(word) != STREAM_HTTP && !only_tail(word, lane)) {
@@ -238,7 +264,7 @@ struct traffic *traffic_enter(fds_word word, enum stream_lane lane)
 	if (atomic_load_explicit(&t->lost[traffic_lane(lane)], memory_order_relaxed) &&
 	    atomic_exchange_explicit(&t->lost[traffic_lane(lane)], false, memory_order_relaxed)) {
 		traffic_count(METRICS_OPAQUE_RACE);
-		http1_lost(machine(t, lane));
+		lose(t, side_of(t, lane));
 	}
 	return t;
 }
@@ -258,7 +284,7 @@ static void check_mark(struct traffic *t, enum stream_lane lane, uint32_t mark)
 	if (atomic_load_explicit(&t->marks[traffic_lane(lane)], memory_order_relaxed) == mark)
 		return;
 	traffic_count(METRICS_OPAQUE_RACE);
-	http1_lost(machine(t, lane));
+	lose(t, side_of(t, lane));
 }
 
 void traffic_lost(fds_word word, enum stream_lane lane)
@@ -337,8 +363,21 @@ static void another_protocol(struct traffic *t, int fd, fds_word word, const str
 		stream_lane_give(word, other);
 }
 
+/* The beginning of HTTP/2's preface looked like a request's line as far as this. */
+static const char preface_seen[] = "PRI * HTTP/";
+
+static bool turns_out_h2(struct traffic *t, int fd, fds_word word, const struct http1 *p)
+{
+	if (p->reason != HTTP1_H2_PREFACE || !t->inbound || !h2_begins(t, HTTP1_REQUESTS))
+		return false;
+	h2_feed(t, fd, word, HTTP1_REQUESTS, preface_seen, sizeof(preface_seen) - 1);
+	return true;
+}
+
 void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1 *p)
 {
+	if (turns_out_h2(t, fd, word, p))
+		return;
 	if (p->reason != HTTP1_FOLLOWED && p->reason != HTTP1_CUT_SHORT)
 		traffic_count(counter_of(p->reason));
 	if (p == &t->responses && parted(p->reason))
@@ -369,8 +408,14 @@ static void served_head(struct traffic *t, int fd, fds_word word)
 		return;
 	}
 
-	const struct request_token token =
-		serve_begin(&t->requests, t->began_wall, t->began_mono);
+	const struct serve_head head = {
+		.fields = t->requests.fields,
+		.n_fields = t->requests.n_fields,
+		.values = t->requests.arena,
+		.method = t->requests.method,
+		.protocol = t->requests.minor == 0 ? SPAN_HTTP_1_0 : SPAN_HTTP_1_1,
+	};
+	const struct request_token token = serve_begin(&head, t->began_wall, t->began_mono);
 	struct request *r = request_at(token);
 
 	if (r != NULL && !guard.loops && current_is_watched())
@@ -399,6 +444,10 @@ static void served_whole(struct traffic *t)
 /* One request at a time says what the reader turns to; of several, nobody can tell. */
 static struct request_token only(const struct traffic *t)
 {
+	const struct h2 *h = h2_of(t);
+
+	if (h != NULL)
+		return h2_only(h);
 	return traffic_in_flight(t) == 1 ? newest(t) : (struct request_token) { 0 };
 }
 
@@ -477,14 +526,20 @@ static void on_answer(struct traffic *t, int fd, fds_word word, enum http1_stop 
 
 typedef void on_stop(struct traffic *t, int fd, fds_word word, enum http1_stop stop);
 
-static void feed(struct traffic *t, int fd, fds_word word, struct http1 *p, on_stop *told,
-		 const char *bytes, size_t n)
+static void feed(struct traffic *t, int fd, fds_word word, enum http1_side side, const char *bytes,
+		 size_t n)
 {
+	struct http1 *p = machine(t, side);
+	on_stop *told = side == HTTP1_REQUESTS ? on_request_read : on_answer;
 	enum http1_stop stop;
 
 	do {
 		size_t used;
 
+		if (multiplexed(t, side)) {
+			h2_feed(t, fd, word, side, bytes, n);
+			return;
+		}
 		stop = http1_feed(p, &settings->forward, bytes, n, &used);
 		bytes += used;
 		n -= used;
@@ -492,29 +547,46 @@ static void feed(struct traffic *t, int fd, fds_word word, struct http1 *p, on_s
 	} while (stop != HTTP1_MORE);
 }
 
+/* The first bytes of answers: of HTTP/2 they are SETTINGS, maybe before anything was asked. */
+static void greet(struct traffic *t, const char *bytes, size_t n)
+{
+	t->greeted = true;
+	if (atomic_load_explicit(&t->h2, memory_order_relaxed) != 0 ||
+	    http2_begins(HTTP1_RESPONSES, bytes, n) >= 0)
+		(void) h2_begins(t, HTTP1_RESPONSES);
+}
+
 static void feed_all(struct traffic *t, int fd, fds_word word, enum stream_lane lane,
 		     const struct iovec *iov, size_t n_iov, size_t n)
 {
-	struct http1 *p = machine(t, lane);
-	on_stop *told = p == &t->requests ? on_request_read : on_answer;
+	const enum http1_side side = side_of(t, lane);
 
 	if (n_iov == 0) /* lost, and that is to be said */
-		feed(t, fd, word, p, told, NULL, 0);
+		feed(t, fd, word, side, NULL, 0);
 	for (size_t i = 0; i < n_iov && n > 0; i++) {
 		const size_t len = iov[i].iov_len < n ? iov[i].iov_len : n;
 
-		feed(t, fd, word, p, told, iov[i].iov_base, len);
+		if (side == HTTP1_RESPONSES && !t->greeted && len > 0)
+			greet(t, iov[i].iov_base, len);
+		feed(t, fd, word, side, iov[i].iov_base, len);
 		n -= len;
 	}
+}
+
+static bool in_flight(const struct traffic *t, const struct h2 *h)
+{
+	return h != NULL ? atomic_load_explicit(&h->in_flight, memory_order_relaxed) > 0
+			 : traffic_in_flight(t) > 0;
 }
 
 /* Whoever reads an answer, or of its failure, turns to what the call was made for. */
 static void turn_to_owner(const struct traffic *t)
 {
 	enum http1_method method;
-	const struct request *r = request_at(front(t, &method));
+	const struct h2 *h = h2_of(t);
+	const struct request *r = request_at(h != NULL ? h2_only(h) : front(t, &method));
 
-	if (traffic_in_flight(t) > 0)
+	if (in_flight(t, h))
 		current_turn_back(r != NULL ? request_owner(r) : (struct request_token) { 0 });
 	else if (!t->asked)
 		current_turn_back(t->owner);
@@ -522,7 +594,17 @@ static void turn_to_owner(const struct traffic *t)
 
 bool traffic_waits(fds_word word)
 {
-	return traffic_in_flight(traffic_at(word)) > 0;
+	const struct traffic *t = traffic_at(word);
+
+	return in_flight(t, h2_of(t));
+}
+
+bool traffic_greeted(fds_word word)
+{
+	const struct traffic *t = traffic_at(word);
+	const struct h2 *h = h2_of(t);
+
+	return h != NULL && !h->asked && multiplexed(t, HTTP1_RESPONSES);
 }
 
 void traffic_turn(fds_word word)
@@ -583,9 +665,14 @@ void traffic_skipped(int fd, fds_word word, size_t n, uint32_t mark)
 	if (t == NULL)
 		return;
 
-	struct http1 *p = machine(t, STREAM_OUT);
+	const enum http1_side side = side_of(t, STREAM_OUT);
+	struct http1 *p = machine(t, side);
 
 	check_mark(t, STREAM_OUT, mark);
+	if (multiplexed(t, side)) {
+		h2_skip(t, fd, word, side, n);
+		left = 0;
+	}
 	do {
 		uint64_t used;
 
@@ -601,7 +688,7 @@ void traffic_skipped(int fd, fds_word word, size_t n, uint32_t mark)
 	traffic_leave(word, STREAM_OUT);
 }
 
-static enum span_error error_of(int error)
+enum span_error traffic_error(int error)
 {
 	switch (error) {
 	case 0:
@@ -628,7 +715,9 @@ void traffic_read_end(int fd, fds_word word, int error)
 			turn_to_owner(t);
 		if (error == 0 && http1_end(&t->responses) == HTTP1_DONE)
 			pop(t, t->status, SPAN_NO_ERROR);
-		pop_all(t, error_of(error));
+		pop_all(t, traffic_error(error));
+		if (h2_of(t) != NULL)
+			h2_failed(t, word, error);
 		http1_lost(&t->responses);
 	}
 	traffic_leave(word, STREAM_IN);
@@ -647,8 +736,15 @@ static void last_of_tail(struct traffic *t, int fd, fds_word word)
 {
 	const uint32_t left = atomic_load_explicit(&t->tail_len, memory_order_relaxed);
 
-	if (left == 0 || stream_pid(word) != life_pid() || !traffic_tail_due(t, fd, word))
+	if (left == 0 || stream_pid(word) != life_pid())
 		return;
+	if (h2_of(t) == NULL && !traffic_tail_due(t, fd, word))
+		return;
+	if (h2_of(t) != NULL) { /* nothing of ours alone is left, ever */
+		h2_drop(t);
+		h2_lose(t, HTTP1_REQUESTS);
+		return;
+	}
 	(void) raw_syscall(SYS_sendto, fd, (long) (t->block + t->tail_at), left,
 			   MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
 	atomic_store_explicit(&t->tail_len, 0, memory_order_release);

@@ -45,6 +45,9 @@ void traffic_leaves(int fd, fds_word word);
 /* traffic_waits - is a request on its way that has no whole answer yet? Context: any thread. */
 bool traffic_waits(fds_word word);
 
+/* traffic_greeted - has an HTTP/2 peer spoken, and nothing been asked yet? Context: any thread. */
+bool traffic_greeted(fds_word word);
+
 /* traffic_turn - the program asks how the connect fared: it turns to whom that is for. */
 void traffic_turn(fds_word word);
 

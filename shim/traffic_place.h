@@ -53,6 +53,9 @@ struct traffic {
 	const char *block;             /* the fields laid out last: @out, or a blob */
 	uint32_t arena_blob, out_blob; /* 1 + number; 0 none */
 	char patch[TRAFFIC_PATCH], patch_old[TRAFFIC_PATCH];
+	_Atomic uint32_t h2;           /* 1 + number of its place, when it is HTTP/2; 0 */
+	_Atomic bool multiplexed[2];   /* by enum http1_side: the bytes are for that */
+	bool greeted;                  /* the first bytes of answers were looked at */
 	char arena[TRAFFIC_ARENA];
 	char out[TRAFFIC_OUT];
 };
@@ -90,6 +93,18 @@ void traffic_grow(struct traffic *t);
 
 /* traffic_opaque - a machine said HTTP1_OPAQUE */
 void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1 *p);
+
+/* traffic_error - what a span failed by, of an errno; 0: the peer ended */
+enum span_error traffic_error(int error);
+
+/*
+ * traffic_uncork - the kernel holds the last part of what it took back, for more to come
+ * (MSG_MORE), and takes no more: there is none
+ */
+void traffic_uncork(int fd);
+
+/* traffic_blocks - would a call with @flags wait for room? Context: errno clobbered. */
+bool traffic_blocks(int fd, int flags);
 
 /* traffic_count - one more of a coverage counter */
 void traffic_count(enum metrics_counter which);

@@ -534,6 +534,23 @@ static void assert_statuses(const char *list, bool failure)
 		assert_int_equal(config_failure_status(&config, status), failure);
 }
 
+static void statuses_of_grpc_are_failures_by_name_and_number(void **state)
+{
+	(void) state;
+	READ();
+	assert_int_equal(config.failure_grpc, rpc_set_product());
+	READ("AGENTSHIM_FAILURE_GRPC", "unavailable, 13");
+	assert_int_equal(config.failure_grpc, 1u << RPC_UNAVAILABLE | 1u << RPC_INTERNAL);
+	READ("AGENTSHIM_FAILURE_GRPC", "!DATA_LOSS");
+	assert_int_equal(config.failure_grpc, rpc_set_product() & ~(1u << RPC_DATA_LOSS));
+	READ("AGENTSHIM_FAILURE_GRPC", "none");
+	assert_int_equal(config.failure_grpc, 0);
+	READ("AGENTSHIM_FAILURE_GRPC", "UNAVAILABLE,DEAD");
+	assert_int_equal(config.failure_grpc, 1u << RPC_UNAVAILABLE);
+	assert_int_equal(config.n_problems, 1);
+	assert_non_null(strstr(config.problems[0], "DEAD"));
+}
+
 static void statuses_are_failures_by_list_class_and_range(void **state)
 {
 	(void) state;
@@ -1096,6 +1113,7 @@ int main(void)
 		cmocka_unit_test(opentelemetry_is_switched_off_by_true_alone),
 		cmocka_unit_test(formats_and_sampler_are_opentelemetry_s),
 		cmocka_unit_test(statuses_are_failures_by_list_class_and_range),
+		cmocka_unit_test(statuses_of_grpc_are_failures_by_name_and_number),
 		cmocka_unit_test(headers_to_forward_are_names_of_the_user_s_own),
 		cmocka_unit_test(contexts_go_to_whom_the_list_lets_have_them),
 		cmocka_unit_test(settings_by_address_are_known_as_such),

@@ -892,10 +892,78 @@ static void directions_do_not_wait_for_each_other(void **state)
 	free(r.memory);
 }
 
+/* ---- where header blocks begin ---- */
+
+static size_t plain(struct said2 *s, const char *bytes, size_t n, bool *ret_block)
+{
+	struct http2_walk at = http2_walk(&s->h, C);
+	/* By itself on a page that ends with it: nothing beyond is read. */
+	const size_t walked = http2_plain(&at, edge_bytes(bytes, n), n);
+
+	*ret_block = at.block;
+	return walked;
+}
+
+static void blocks_are_found_from_any_place(void **state)
+{
+	static const char frames[] = PREFACE "\0\0\0\4\0\0\0\0\0"       /* SETTINGS */
+				     "\0\0\4\10\0\0\0\0\0" "\0\0\1\0" /* WINDOW_UPDATE */
+				     "\0\0\6\1\5\0\0\0\1" GET;
+	const size_t head = sizeof(frames) - 1 - (sizeof(GET) - 1) - HTTP2_FRAME_HEAD;
+	bool block;
+
+	(void) state;
+	for (size_t fed = 0; fed < sizeof(frames) - 1; fed++) {
+		said2_begin(&whole, HTTP2_CLIENT, HTTP2_MEMORY, NULL);
+		feed(&whole, C, frames, fed);
+
+		const size_t walked =
+			plain(&whole, frames + fed, sizeof(frames) - 1 - fed, &block);
+		/* From within the head of a frame it cannot be told what that is. */
+		const bool in_head = (fed > 24 && fed < 33) || (fed > 33 && fed < 42);
+
+		assert_true(block);
+		assert_int_equal(walked, fed > head || in_head ? 0 : head - fed);
+		assert_int_equal(http2_frame_left(&whole.h, C) > 0, true);
+	}
+}
+
+static void a_head_that_is_cut_may_be_of_a_block(void **state)
+{
+	static const char frames[] = "\0\0\2\0\0\0\0\0\1" "xx" "\0\0\5\1\5\0\0\0";
+	bool block;
+
+	(void) state;
+	said2_begin(&whole, HTTP2_CLIENT, HTTP2_MEMORY, NULL);
+	feed(&whole, C, PREFACE, 24);
+	assert_int_equal(plain(&whole, frames, 11, &block), 11);
+	assert_false(block);
+	for (size_t n = 12; n < sizeof(frames); n++) {
+		assert_int_equal(plain(&whole, frames, n, &block), 11);
+		assert_true(block);
+	}
+	assert_int_equal(plain(&whole, frames, 8, &block), 0);
+	assert_int_equal(http2_frame_left(&whole.h, C), HTTP2_FRAME_HEAD);
+}
+
+static void what_is_opaque_has_no_blocks(void **state)
+{
+	bool block;
+
+	(void) state;
+	said2_begin(&whole, HTTP2_CLIENT, HTTP2_MEMORY, NULL);
+	http2_lost(&whole.h, C);
+	assert_int_equal(plain(&whole, "\0\0\5\1\5\0\0\0\1", 9, &block), 9);
+	assert_false(block);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(requests_are_answered),
+		cmocka_unit_test(blocks_are_found_from_any_place),
+		cmocka_unit_test(a_head_that_is_cut_may_be_of_a_block),
+		cmocka_unit_test(what_is_opaque_has_no_blocks),
 		cmocka_unit_test(other_frames_pass),
 		cmocka_unit_test(settings_hold_from_their_ack_on),
 		cmocka_unit_test(gives_up_where_it_cannot_follow),

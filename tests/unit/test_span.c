@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/rpc.h"
 #include "tests/unit/json.h"
 
 #define WALL UINT64_C(1795780800123456789)
@@ -209,6 +210,38 @@ static void odd_methods_and_tls_are_told_apart(void **state)
 }
 
 /* Texts of every length and of characters of every width are cut between characters. */
+/* The same outcome is an error to who called, and to who served only where it is its own. */
+static void grpc_is_told_by_method_and_status(void **state)
+{
+	struct event client = begun(SPAN_CLIENT, "POST", "/pkg.Users/Get", "users.local");
+	struct event server = begun(SPAN_SERVER, "POST", "/pkg.Users/Get", "users.local");
+	const char *line;
+
+	(void) state;
+	client.span.bits |= SPAN_RPC;
+	client.span.protocol = SPAN_HTTP_2;
+	client.span.rpc_status = 1 + RPC_NOT_FOUND;
+	span_end(&client, 200, SPAN_NO_ERROR, MONO + 1);
+	line = json_of(&client, NULL, 0);
+	assert_non_null(strstr(line, "\"operation\":\"pkg.Users/Get\""));
+	assert_non_null(strstr(line, "\"rpc.system.name\":\"grpc\",\"rpc.method\":\"pkg.Users/Get\","
+				     "\"rpc.status_code\":\"NOT_FOUND\""));
+	assert_non_null(strstr(line, "\"status\":\"error\",\"error.type\":\"NOT_FOUND\""));
+	assert_null(strstr(line, "http."));
+
+	server.span.bits |= SPAN_RPC;
+	server.span.rpc_status = 1 + RPC_NOT_FOUND;
+	span_end(&server, 200, SPAN_NO_ERROR, MONO + 1);
+	assert_int_equal(server.span.result, SPAN_UNSET);
+	server.span.rpc_status = 1 + RPC_INTERNAL;
+	span_end(&server, 200, SPAN_NO_ERROR, MONO + 1);
+	assert_int_equal(server.span.result, SPAN_ERROR);
+
+	/* A torn record's number is none. */
+	client.span.rpc_status = 200;
+	assert_null(strstr(json_of(&client, NULL, 0), "rpc.status_code"));
+}
+
 static void texts_are_cut_at_whole_characters(void **state)
 {
 	static const char *const characters[] = { "x", "\u00e9", "\u20ac", "\U0001f600" };
@@ -454,6 +487,7 @@ int main(void)
 		cmocka_unit_test(an_internal_span_and_a_uuid_are_shown_as_they_are),
 		cmocka_unit_test(what_fails_before_http_names_no_method),
 		cmocka_unit_test(odd_methods_and_tls_are_told_apart),
+		cmocka_unit_test(grpc_is_told_by_method_and_status),
 		cmocka_unit_test(texts_are_cut_at_whole_characters),
 		cmocka_unit_test(what_is_no_utf8_is_cut_anywhere),
 		cmocka_unit_test(pairs_become_members),
