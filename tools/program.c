@@ -22,9 +22,6 @@
 #include "tools/module.h"
 #include "tools/tool.h"
 
-#define SCRIPTS_MAX 5   /* of scripts run by scripts; the kernel stops there too */
-#define LINE_SIZE   256 /* of a `#!` line; the kernel's BINPRM_BUF_SIZE */
-
 static bool __attribute__((format(printf, 2, 3))) refuse(char *ret_reason, const char *format, ...)
 {
 	char raw[PROGRAM_REASON_SIZE];
@@ -85,7 +82,7 @@ static bool privileges_ignored(int fd)
 	       (fstatvfs(fd, &fs) == 0 && (fs.f_flag & ST_NOSUID) != 0);
 }
 
-static bool secure(const char *path, int fd, const struct stat *st, char *ret_reason)
+bool program_unprivileged(const char *path, int fd, const struct stat *st, char *ret_reason)
 {
 	char caps[64];
 
@@ -150,39 +147,57 @@ static bool next_word(char **at, char **ret_word)
 	return **ret_word != '\0';
 }
 
-static bool reached(const char *path, const char *shim, unsigned depth, char *ret_reason);
-
 /* `#!/usr/bin/env -S NAME=VALUE python3 -u`: what env runs is the program. */
-static bool env_reached(char *at, const char *shim, unsigned depth, char *ret_reason)
+static const char *run_by_env(char *at)
 {
-	char path[PATH_MAX], *word;
+	char *word;
 
 	while (next_word(&at, &word)) {
-		if (word[0] == '-' || strchr(word, '=') != NULL)
-			continue;
-		return program_find(word, path) != 0 || reached(path, shim, depth, ret_reason);
+		if (word[0] != '-' && strchr(word, '=') == NULL)
+			return word;
 	}
+	return NULL;
+}
+
+bool program_script(int fd, struct program_script *ret)
+{
+	const ssize_t n = pread(fd, ret->line, sizeof(ret->line) - 1, 0);
+	char *at = ret->line + 2, *interpreter;
+
+	if (n <= 2 || ret->line[0] != '#' || ret->line[1] != '!')
+		return false;
+	ret->line[n] = '\0';
+	ret->line[strcspn(ret->line, "\n")] = '\0';
+	ret->interpreter = next_word(&at, &interpreter) ? interpreter : NULL;
+	ret->command = NULL;
+	if (ret->interpreter == NULL)
+		return true;
+
+	const char *const name = strrchr(interpreter, '/');
+
+	if (strcmp(name != NULL ? name + 1 : interpreter, "env") == 0)
+		ret->command = run_by_env(at);
 	return true;
 }
 
-static bool script_reached(char *line, const char *shim, unsigned depth, char *ret_reason)
-{
-	char *at = line + 2, *interpreter;
-	const char *name;
+static bool reached(const char *path, const char *shim, unsigned depth, char *ret_reason);
 
-	line[strcspn(line, "\n")] = '\0';
-	if (!next_word(&at, &interpreter))
+static bool script_reached(const struct program_script *s, const char *shim, unsigned depth,
+			   char *ret_reason)
+{
+	char path[PATH_MAX];
+
+	if (s->interpreter == NULL)
 		return true; /* execve(2) will say what is wrong */
-	name = strrchr(interpreter, '/');
-	if (!reached(interpreter, shim, depth, ret_reason))
+	if (!reached(s->interpreter, shim, depth, ret_reason))
 		return false;
-	return strcmp(name != NULL ? name + 1 : interpreter, "env") != 0 ||
-	       env_reached(at, shim, depth, ret_reason);
+	return s->command == NULL || program_find(s->command, path) != 0 ||
+	       reached(path, shim, depth, ret_reason);
 }
 
 static bool reached(const char *path, const char *shim, unsigned depth, char *ret_reason)
 {
-	char line[LINE_SIZE + 1] = { 0 };
+	struct program_script script;
 	struct module_facts elf;
 	struct stat st;
 	const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
@@ -190,15 +205,16 @@ static bool reached(const char *path, const char *shim, unsigned depth, char *re
 
 	if (fd < 0)
 		/* Unreadable, it may still run; its mode bits can be seen all the same. */
-		return stat(path, &st) < 0 || secure(path, -1, &st, ret_reason);
+		return stat(path, &st) < 0 || program_unprivileged(path, -1, &st, ret_reason);
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		ok = true; /* execve(2) will say what is wrong */
 	else if (module_examine(fd, &elf))
-		ok = secure(path, fd, &st, ret_reason) && loader_fits(path, &elf, shim, ret_reason);
-	else if (pread(fd, line, LINE_SIZE, 0) > 2 && line[0] == '#' && line[1] == '!')
-		ok = depth < SCRIPTS_MAX ? script_reached(line, shim, depth + 1, ret_reason)
+		ok = program_unprivileged(path, fd, &st, ret_reason) &&
+		     loader_fits(path, &elf, shim, ret_reason);
+	else if (program_script(fd, &script))
+		ok = depth < PROGRAM_SCRIPTS_MAX ? script_reached(&script, shim, depth + 1, ret_reason)
 					 : refuse(ret_reason, "%s: scripts within scripts", path);
-	else if (depth < SCRIPTS_MAX)
+	else if (depth < PROGRAM_SCRIPTS_MAX)
 		ok = reached("/bin/sh", shim, depth + 1, ret_reason); /* as execvp(3) */
 	(void) close(fd);
 	return ok;

@@ -7,48 +7,9 @@
 
 #include "core/config.h"
 #include "core/text.h"
+#include "tools/preload.h"
 #include "tools/program.h"
 #include "tools/tool.h"
-
-#define SHIM "libagentshim.so"
-
-/* The directory that this very program lies in. */
-static bool own_dir(char ret_dir[PATH_MAX])
-{
-	const ssize_t n = readlink("/proc/self/exe", ret_dir, PATH_MAX - 1);
-
-	if (n <= 0)
-		return false;
-	ret_dir[n] = '\0';
-
-	char *const slash = strrchr(ret_dir, '/');
-
-	if (slash == NULL)
-		return false;
-	*slash = '\0';
-	return true;
-}
-
-/*
- * In the build tree the shim lies in the directory next door; installed, in libdir, found
- * from where this program is, so that an installation may be moved.
- */
-static bool find_shim(char ret_path[PATH_MAX])
-{
-	static const char *const beside[] = {
-		"../shim/" SHIM,
-		AGENTSHIM_LIBDIR_FROM_BINDIR "/" SHIM,
-	};
-	char dir[PATH_MAX], candidate[2 * PATH_MAX];
-
-	for (size_t i = 0; own_dir(dir) && i < sizeof(beside) / sizeof(beside[0]); i++) {
-		(void) snprintf(candidate, sizeof(candidate), "%s/%s", dir, beside[i]);
-		if (access(candidate, R_OK) == 0 && realpath(candidate, ret_path) != NULL)
-			return true;
-	}
-	complain(SHIM " is neither beside this program's build nor in its library directory");
-	return false;
-}
 
 /* ld.so takes these for the end of a name, and there is no way to quote them. */
 static bool can_be_preloaded(const char *shim)
@@ -139,7 +100,12 @@ int run_main(int argc, char **argv)
 			 found == TOOL_NOT_FOUND ? "no such command" : "not executable");
 		return found;
 	}
-	if (!find_shim(shim) || !can_be_preloaded(shim))
+	if (!preload_find(shim)) {
+		complain(PRELOAD_NAME
+			 " is neither beside this program's build nor in its library directory");
+		return TOOL_USAGE;
+	}
+	if (!can_be_preloaded(shim))
 		return TOOL_USAGE;
 	if (!program_reached(path, shim, reason)) {
 		complain("%s", reason);

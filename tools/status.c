@@ -130,18 +130,9 @@ static int watch(const struct shelf_filter *filter, struct status_options *o)
 	return TOOL_OK;
 }
 
-static bool colour_wanted(void)
-{
-	const char *const no = secure_getenv("NO_COLOR");
-	const char *const term = secure_getenv("TERM");
-
-	return isatty(STDOUT_FILENO) == 1 && (no == NULL || *no == '\0') &&
-	       term != NULL && strcmp(term, "dumb") != 0;
-}
-
 int status_main(int argc, char **argv)
 {
-	struct status_options o = { .colour = colour_wanted() };
+	struct status_options o = { .colour = view_in_colour() };
 	struct shelf_filter filter = { .names = argv, .n = 0 };
 	bool options = true;
 

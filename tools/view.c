@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/span.h"
@@ -321,4 +322,13 @@ const char *view_span(const struct event *e, char *buf, size_t size)
 	text_add(&t, "ms trace ");
 	span_trace_id(e, &t);
 	return buf;
+}
+
+bool view_in_colour(void)
+{
+	const char *const no = secure_getenv("NO_COLOR");
+	const char *const term = secure_getenv("TERM");
+
+	return isatty(STDOUT_FILENO) == 1 && (no == NULL || *no == '\0') &&
+	       term != NULL && strcmp(term, "dumb") != 0;
 }

@@ -87,6 +87,9 @@ const char *view_operation(const struct event *e, char *buf, size_t size);
 #define VIEW_SPAN_SIZE 320
 const char *view_span(const struct event *e, char *buf, size_t size);
 
+/* Standard output is a terminal that shows colours, and its owner wants them. */
+bool view_in_colour(void);
+
 struct status_options {
 	bool json, stacks, watch, colour;
 	unsigned lines;   /* of the terminal; 0: as many as there are */
