@@ -66,6 +66,17 @@ static const struct verb verbs[] = {
 	  "Prints breakers, spans and coverage in Prometheus' text format. Where two services\n"
 	  "have one name, the label `service` is the stem of their files.\n"
 	  "Exit status: 0 printed, 1 a named SERVICE was not found, 2 usage.\n" },
+	{ "doctor", doctor_main, "say what the shim reaches in a program, and why not more",
+	  "usage: agentshim doctor [--json] PROGRAM|PID\n"
+	  "\n"
+	  "  --json  one object for programs, see agentshim(1)\n"
+	  "\n"
+	  "PROGRAM is looked for as a shell does; nothing of it is run. A program whose name is\n"
+	  "all digits is asked for by its path. Of a running process it also says whether the\n"
+	  "shim is loaded and acts; asking about other users' takes root.\n"
+	  "Verdicts: yes, partly, no; none where there is nothing to reach.\n"
+	  "Exit status: 0 all of it is reached, 1 part of it, 2 nothing, 3 cannot tell: no such\n"
+	  "program or process, no permission, usage.\n" },
 	{ "run", run_main, "run a command under the shim",
 	  "usage: agentshim run [--] COMMAND [ARGUMENT...]\n"
 	  "\n"

@@ -8,13 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEGMENTS_MAX 256                /* as tools/module.c has them */
+#define SEGMENTS_MAX 256 /* as tools/module.c has them */
 #define SECTIONS_MAX 4096
-#define DYNAMIC_MAX  4096               /* entries of a dynamic section; real ones have 40 */
+#define DYNAMIC_MAX  4096                /* entries of a dynamic section; real ones have 40 */
 #define NAMES_MAX    (UINT64_C(1) << 26) /* bytes of names; a browser's have 40 MiB */
 #define SYMBOLS_MAX  (UINT64_C(1) << 22)
-#define CHUNK        512                /* symbols or segments' bytes read at once */
-#define GO_WINDOW    (64 * 1024)        /* Go itself looks for its mark this far */
+#define CHUNK        512         /* symbols or segments' bytes read at once */
+#define GO_WINDOW    (64 * 1024) /* Go itself looks for its mark this far */
 
 static const char go_mark[] = "\xff Go buildinf:"; /* aligned to 16, at the head of the data */
 
@@ -87,8 +87,7 @@ static bool read_string(struct file *f, uint64_t offset, uint64_t size, uint64_t
 	if (at >= size || offset > f->size || at >= f->size - offset)
 		return false;
 
-	const uint64_t left = size - at < f->size - offset - at ? size - at
-								: f->size - offset - at;
+	const uint64_t left = size - at < f->size - offset - at ? size - at : f->size - offset - at;
 	const size_t n = left < ret_size ? (size_t) left : ret_size;
 	char bytes[BINARY_PATH_SIZE];
 
@@ -241,7 +240,7 @@ bool binary_read(int fd, struct binary *ret)
 /* ---- symbols ---- */
 
 struct table {
-	uint64_t offset, n;            /* of the symbols */
+	uint64_t offset, n; /* of the symbols */
 	uint64_t names, names_size;
 	bool exported;
 };
@@ -322,7 +321,8 @@ static bool table_of_dynamic(struct file *f, struct table *ret)
 }
 
 void binary_symbols(int fd, const struct binary *b,
-		 void (*each)(void *arg, const char *name, bool defined, bool exported), void *arg)
+		    void (*each)(void *arg, const char *name, bool defined, bool exported),
+		    void *arg)
 {
 	const struct asked asked = { .each = each, .arg = arg };
 	bool exported = false;

@@ -19,11 +19,11 @@
 
 struct binary {
 	struct module_facts facts;
-	bool ours;              /* 64 bits, our byte order: the rest was looked at */
-	bool whole;             /* no header or table pointed outside of the file */
-	bool dynamic;           /* has a dynamic section */
+	bool ours;    /* 64 bits, our byte order: the rest was looked at */
+	bool whole;   /* no header or table pointed outside of the file */
+	bool dynamic; /* has a dynamic section */
 	bool pie;
-	bool go;                /* built by the Go toolchain, as a program or a library */
+	bool go; /* built by the Go toolchain, as a program or a library */
 	char soname[BINARY_NAME_SIZE];
 	char rpath[BINARY_PATH_SIZE];
 	char runpath[BINARY_PATH_SIZE];
@@ -41,6 +41,7 @@ bool binary_read(int fd, struct binary *ret);
  *        @exported: in .dynsym, where the loader sees it
  */
 void binary_symbols(int fd, const struct binary *b,
-		 void (*each)(void *arg, const char *name, bool defined, bool exported), void *arg);
+		    void (*each)(void *arg, const char *name, bool defined, bool exported),
+		    void *arg);
 
 #endif

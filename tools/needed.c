@@ -40,7 +40,8 @@ static bool fits(const char *path)
 
 static bool in_directory(const char *dir, size_t n, const char *name, char ret_path[PATH_MAX])
 {
-	return snprintf(ret_path, PATH_MAX, "%.*s/%s", (int) n, n > 0 ? dir : ".", name) < PATH_MAX &&
+	return snprintf(ret_path, PATH_MAX, "%.*s/%s", (int) n, n > 0 ? dir : ".", name) <
+		       PATH_MAX &&
 	       fits(ret_path);
 }
 
@@ -81,8 +82,9 @@ static bool expand(const char *dir, size_t n, const char *path, char ret[PATH_MA
 			if (name == NULL)
 				return false;
 			piece = *name == 'L' ? "lib/" TRIPLET : slash != NULL ? path : ".";
-			length = *name == 'L' ? strlen(piece)
-					      : slash != NULL ? (size_t) (slash - path) : 1;
+			length = *name == 'L'    ? strlen(piece)
+				 : slash != NULL ? (size_t) (slash - path)
+						 : 1;
 		}
 		if (length >= PATH_MAX - used)
 			return false;
@@ -172,8 +174,8 @@ static bool in_cache(const char *name, char ret_path[PATH_MAX])
 
 bool needed_find(const char *name, const struct needed_by *by, char ret_path[PATH_MAX])
 {
-	static const char usual[] = "/lib/" TRIPLET ":/usr/lib/" TRIPLET
-				    ":/lib64:/usr/lib64:/lib:/usr/lib";
+	static const char usual[] =
+		"/lib/" TRIPLET ":/usr/lib/" TRIPLET ":/lib64:/usr/lib64:/lib:/usr/lib";
 	const char *const set = getenv("LD_LIBRARY_PATH");
 
 	if (strchr(name, '/') != NULL)

@@ -13,9 +13,9 @@
 
 /* One that asks for libraries, and who asked for it; the program itself stands at the end. */
 struct needed_by {
-	const char *path;            /* where it lies; $ORIGIN is its directory */
+	const char *path; /* where it lies; $ORIGIN is its directory */
 	const struct binary *binary;
-	const struct needed_by *by;  /* NULL for the program */
+	const struct needed_by *by; /* NULL for the program */
 };
 
 /*

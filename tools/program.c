@@ -82,10 +82,15 @@ static bool privileges_ignored(int fd)
 	       (fstatvfs(fd, &fs) == 0 && (fs.f_flag & ST_NOSUID) != 0);
 }
 
-bool program_unprivileged(const char *path, int fd, const struct stat *st, char *ret_reason)
+bool program_has_capabilities(int fd)
 {
 	char caps[64];
 
+	return fgetxattr(fd, "security.capability", caps, sizeof(caps)) >= 0;
+}
+
+bool program_unprivileged(const char *path, int fd, const struct stat *st, char *ret_reason)
+{
 	if (privileges_ignored(fd))
 		return true;
 	if ((st->st_mode & S_ISUID) != 0 && st->st_uid != getuid())
@@ -93,7 +98,7 @@ bool program_unprivileged(const char *path, int fd, const struct stat *st, char 
 	if ((st->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st->st_gid != getgid())
 		return refuse(ret_reason, "%s is setgid: the loader drops preloads there", path);
 	/* Root gains nothing by a file's capabilities, so nothing is secure mode to him. */
-	if (getuid() != 0 && fgetxattr(fd, "security.capability", caps, sizeof(caps)) >= 0)
+	if (getuid() != 0 && program_has_capabilities(fd))
 		return refuse(ret_reason,
 			      "%s has file capabilities: the loader drops preloads there", path);
 	return true;
@@ -212,8 +217,9 @@ static bool reached(const char *path, const char *shim, unsigned depth, char *re
 		ok = program_unprivileged(path, fd, &st, ret_reason) &&
 		     loader_fits(path, &elf, shim, ret_reason);
 	else if (program_script(fd, &script))
-		ok = depth < PROGRAM_SCRIPTS_MAX ? script_reached(&script, shim, depth + 1, ret_reason)
-					 : refuse(ret_reason, "%s: scripts within scripts", path);
+		ok = depth < PROGRAM_SCRIPTS_MAX
+			     ? script_reached(&script, shim, depth + 1, ret_reason)
+			     : refuse(ret_reason, "%s: scripts within scripts", path);
 	else if (depth < PROGRAM_SCRIPTS_MAX)
 		ok = reached("/bin/sh", shim, depth + 1, ret_reason); /* as execvp(3) */
 	(void) close(fd);

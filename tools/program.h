@@ -35,6 +35,8 @@ bool program_reached(const char *path, const char *shim, char *ret_reason);
  */
 bool program_unprivileged(const char *path, int fd, const struct stat *st, char *ret_reason);
 
+bool program_has_capabilities(int fd); /* the file; whoever starts it */
+
 struct program_script {
 	char line[PROGRAM_LINE_SIZE + 1]; /* holds both words */
 	const char *interpreter;          /* NULL: the line names none */

@@ -30,6 +30,7 @@ int mode_main(int argc, char **argv);
 int tail_main(int argc, char **argv);
 int trace_main(int argc, char **argv);
 int metrics_main(int argc, char **argv);
+int doctor_main(int argc, char **argv); /* 0 to 3 of its own, see its help */
 
 /* One line on standard error, after "agentshim: "; a newline is added. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -81,6 +81,8 @@ connection that did better, and an address that failed while its name has anothe
 
 ## What is not covered, or judged wrongly
 
+`agentshim doctor PROGRAM|PID` says of one program, or of a running process, which of this applies.
+
 - Nothing is seen of static programs, of Go, of io_uring and of programs that enter the kernel
   by themselves; setuid programs leave every preload out.
 - A program that ends by a signal or `_exit` settles nothing. While half-open its place comes
