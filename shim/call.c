@@ -9,6 +9,7 @@
 #include "core/metrics.h"
 #include "core/sampler.h"
 #include "shim/current.h"
+#include "shim/guard.h"
 #include "shim/life.h"
 #include "shim/serve.h"
 #include "shim/shared.h"
@@ -182,6 +183,8 @@ void call_describe(struct request *r, struct propagate_value method,
 	span_texts(&r->span, method.at, method.len, path.at, path.len, name.at, name.len);
 	r->span.span.port = port;
 	r->span.span.protocol = (uint8_t) protocol;
+	if (guard.plaintext)
+		r->span.span.bits |= SPAN_TLS_INSIDE;
 }
 
 struct sending {

@@ -30,6 +30,8 @@ struct guard {
 	uint64_t wall_at, wall_ahead; /* of life_wall() */
 	bool loops;                 /* it has come to a tick of an event loop */
 	const void *aside;          /* frame of a library's hook that speaks for its sockets */
+	const void *tls;            /* frame of a hook of a TLS library's functions */
+	bool plaintext;             /* what traffic.c is handed comes from inside TLS */
 };
 
 _Static_assert(sizeof(struct guard) <= 256, "static TLS is scarce in some hosts");
@@ -72,6 +74,26 @@ static inline const void *guard_aside_enter(const void *frame)
 static inline void guard_aside_leave(const void *outer)
 {
 	guard.aside = outer;
+}
+
+/* The same for a TLS library's functions: whoever sends a ClientHello below is one that we hear. */
+static inline bool guard_tls(void)
+{
+	return guard.tls != NULL &&
+	       (uintptr_t) __builtin_frame_address(0) < (uintptr_t) guard.tls;
+}
+
+static inline const void *guard_tls_enter(const void *frame)
+{
+	const void *outer = (uintptr_t) frame < (uintptr_t) guard.tls ? guard.tls : NULL;
+
+	guard.tls = frame;
+	return outer;
+}
+
+static inline void guard_tls_leave(const void *outer)
+{
+	guard.tls = outer;
 }
 
 static inline void guard_leave(void)

@@ -624,7 +624,7 @@ static void became_opaque(struct traffic *t, struct h2 *h, int fd, fds_word word
 		&h->machine.flows[side].reason, memory_order_relaxed);
 
 	/* One direction alone tells nothing of what belongs together. */
-	if (stream_http(word) == STREAM_HTTP)
+	if (traffic_followed(word))
 		traffic_count(counter_of(reason));
 	http2_lost(&h->machine, side == HTTP1_REQUESTS ? HTTP1_RESPONSES : HTTP1_REQUESTS);
 	each_left(h, word, 0, not_seen);

@@ -37,6 +37,7 @@ struct sending {
 	size_t total; /* of the program's bytes that it will be told of */
 	bool begun;   /* the kernel has had its control messages */
 	int error;    /* what stopped it; 0: nothing, or the kernel took only a part */
+	bool sealed;  /* inside TLS: a piece goes in a buffer of BLOB_SIZE, ours with it */
 };
 
 /* ---- handing bytes to the kernel ---- */
@@ -237,14 +238,16 @@ static void lay_fields(struct request *r, const struct call_wrote *wrote, char *
 }
 
 /* Literals for the block, where they may stand; none for a place that is only held. */
-static bool edits_of(struct traffic *t, struct request *r, const struct call_wrote *wrote,
+static bool edits_of(struct sending *s, struct request *r, const struct call_wrote *wrote,
 		     const struct http2_place *place, struct block *b, struct http2_edits *ret)
 {
+	struct traffic *t = s->t;
+
 	b->l = http2_literals_in(t->out, sizeof(t->out));
 	if (r == NULL)
 		return http2_edits(place, &b->l, ret);
 	lay_fields(r, wrote, t->out, sizeof(t->out), b);
-	if (b->l.cut) {
+	if (b->l.cut && !s->sealed) {
 		char *larger = traffic_blob(t);
 
 		if (larger != NULL)
@@ -312,7 +315,7 @@ static void block_ends(struct sending *s, size_t pos)
 		r = NULL;
 	if (r == NULL && !f->place.held)
 		return;
-	if (edits_of(s->t, r, &wrote, &f->place, &b, &edits) && r != NULL &&
+	if (edits_of(s, r, &wrote, &f->place, &b, &edits) && r != NULL &&
 	    b.l.used > HTTP2_FRAME_HEAD) {
 		s->h->added = true;
 		traffic_count(METRICS_INJECTED);
@@ -398,7 +401,8 @@ static bool take_piece(struct sending *s, const struct cursor *at)
 	}
 	do {
 		const uint64_t left = http2_frame_left(&s->h->machine, HTTP1_REQUESTS);
-		const size_t room = BLOB_SIZE - p->len;
+		const size_t size = s->sealed ? BLOB_SIZE - TRAFFIC_OUT : BLOB_SIZE;
+		const size_t room = size - p->len;
 		const size_t n = copy(p, &c, left < room ? (size_t) left : room);
 
 		if (n == 0)
@@ -479,7 +483,7 @@ static ssize_t put_all(struct sending *s, const struct cursor *at, ssize_t (*pla
 
 	if (guard_enter()) {
 		stream_sent(s->fd, s->word, n, error);
-		if (n > 0 && stream_http(s->word) == STREAM_HTTP)
+		if (n > 0 && traffic_followed(s->word))
 			look_at_plain(s, at, (size_t) n);
 		guard_leave();
 	}
@@ -595,6 +599,44 @@ ssize_t h2_send(struct traffic *t, int fd, fds_word word, struct cursor *c,
 	}
 	errno = s.error != 0 ? s.error : EAGAIN;
 	return -1;
+}
+
+bool h2_cut(struct traffic *t, int fd, fds_word word, const struct cursor *at, char *room,
+	    struct traffic_cut *ret)
+{
+	const struct traffic_call call = { 0 };
+	struct sending s = { .t = t, .h = h2_of(t), .fd = fd, .word = word, .call = &call,
+			     .sealed = true };
+	struct iovec v[SEGMENTS];
+	size_t n_v;
+	bool all;
+
+	ret->error = atomic_load_explicit(&s.h->refused, memory_order_relaxed);
+	if (ret->error != 0)
+		return false;
+	ret->covers = ret->merged = 0;
+	ret->len = plain_bytes(&s, at, &all);
+	if (ret->len > 0) {
+		look_at_plain(&s, at, ret->len);
+		return true;
+	}
+	if (!take_piece(&s, at)) {
+		ret->error = s.error;
+		ret->len = offered(at, SIZE_MAX);
+		if (s.error != 0)
+			refuse(&s);
+		else
+			h2_drop(t);
+		return s.error == 0;
+	}
+	n_v = lay_piece(&s.h->piece, v);
+	for (size_t i = 0; i < n_v; i++) {
+		memcpy(room + ret->merged, v[i].iov_base, v[i].iov_len);
+		ret->merged += v[i].iov_len;
+	}
+	ret->len = ret->covers = s.h->piece.len;
+	h2_drop(t);
+	return true;
 }
 
 bool h2_flush(struct traffic *t, int fd, fds_word word, int flags)

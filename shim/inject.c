@@ -859,7 +859,7 @@ static bool tail_went(struct traffic *t, int fd, fds_word word, int flags)
 }
 
 /* HTTP/2 is known by its first bytes, and by no fewer than four of them. */
-static bool speaks_h2(struct traffic *t, const struct cursor *at)
+bool traffic_speaks_h2(struct traffic *t, const struct cursor *at)
 {
 	char first[24];
 	struct cursor c = *at;
@@ -881,6 +881,58 @@ static bool speaks_h2(struct traffic *t, const struct cursor *at)
 	       h2_begins(t, HTTP1_REQUESTS);
 }
 
+/* A session's first bytes, whose plaintext is looked at from here on. */
+static bool sends_hello(const struct traffic *t, fds_word word, const struct cursor *at)
+{
+	return !t->asked && !guard.plaintext && http1_between(&t->requests) &&
+	       left_in(at) >= TLS_HELLO && readable(byte_at(at), TLS_HELLO) &&
+	       tls_may_be_hello(byte_at(at), TLS_HELLO) && tls_hello(word, byte_at(at), false);
+}
+
+bool traffic_cut(struct traffic *t, int fd, fds_word word, const struct cursor *at, bool first,
+		 char *room, struct traffic_cut *ret)
+{
+	struct portion p;
+	struct cursor c = *at;
+	size_t patched, before;
+
+	cut_piece(t, fd, word, at, first, &p, &ret->error);
+	if (p.refused)
+		return false;
+	ret->len = p.len;
+	ret->covers = ret->merged = 0;
+	patched = p.patches ? least(p.len, p.patch_at + TRAFFIC_PATCH - p.patch_from) : 0;
+	before = p.fields != NULL && !t->injected ? p.at : 0;
+	ret->covers = patched > before ? patched : before;
+	if (before > 0 && ret->covers + p.fields_len > BLOB_SIZE) {
+		traffic_count(METRICS_NO_ROOM);
+		ret->covers = before = 0;
+	}
+	if (ret->covers > BLOB_SIZE)
+		ret->covers = 0;
+	for (size_t n = 0; n < ret->covers;) {
+		const size_t part = least(left_in(&c), ret->covers - n);
+
+		memcpy(room + n, byte_at(&c), part);
+		n += part;
+		step(&c, part);
+	}
+	ret->merged = ret->covers;
+	if (p.patches && patched <= ret->covers && patched > p.patch_at)
+		memcpy(room + p.patch_at, t->patch + p.patch_from, patched - p.patch_at);
+	if (before > 0) {
+		memmove(room + before + p.fields_len, room + before, ret->covers - before);
+		memcpy(room + before, p.fields, p.fields_len);
+		ret->merged += p.fields_len;
+		t->injected = true;
+		traffic_count(METRICS_INJECTED);
+	}
+	note_patch(t, &p, p.len);
+	if (p.head_done)
+		head_ends(t);
+	return true;
+}
+
 /* With the lane held. */
 static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const struct iovec *iov,
 			    size_t n_iov, const struct traffic_call *call,
@@ -897,11 +949,13 @@ static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const stru
 		step(&c, 0);
 	if (at_end(&c))
 		return plain(arg);
-	if (good && speaks_h2(t, &c))
+	if (good && sends_hello(t, word, &c))
+		return sent_plain(fd, word, t, NULL, plain, arg);
+	if (good && traffic_speaks_h2(t, &c))
 		return h2_send(t, fd, word, &c, call, plain, arg);
 	if (!tail_went(t, fd, word, call->flags))
 		return -1;
-	if (!good || stream_http(word) != STREAM_HTTP)
+	if (!good || !traffic_followed(word))
 		return sent_plain(fd, word, t, NULL, plain, arg);
 	return send_pieces(&s, &c, plain, arg);
 }

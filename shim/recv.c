@@ -89,7 +89,8 @@ static void received(int fd, fds_word word, const struct iovec *iov, size_t n_io
 	if (!of_the_peer(flags, rc))
 		return;
 	/* Bytes that were only looked at come again. */
-	if (rc > 0 && (flags & MSG_PEEK) != 0 && stream_http(word) == STREAM_HTTP) {
+	if (rc > 0 && (flags & MSG_PEEK) != 0 &&
+	    (stream_http(word) == STREAM_HTTP || stream_http(word) == STREAM_TLS)) {
 		follow_peeked(fd, word);
 		return;
 	}

@@ -10,6 +10,7 @@
 #include "core/metrics.h"
 #include "core/propagate.h"
 #include "core/sampler.h"
+#include "shim/guard.h"
 #include "shim/life.h"
 #include "shim/shared.h"
 
@@ -139,6 +140,8 @@ static void describe(struct request *r, const struct fields *f)
 	span_texts(e, method.at, method.len, path.at, path.len, host.at, host.len);
 	e->span.port = port;
 	e->span.protocol = (uint8_t) f->head->protocol;
+	if (guard.plaintext)
+		e->span.bits |= SPAN_TLS_INSIDE;
 	if (f->head->rpc)
 		e->span.bits |= SPAN_RPC;
 	if (r->recorded && query.len > 0)

@@ -355,7 +355,9 @@ static bool same_socket(const struct stream *s, int fd)
 /* Is HTTP spoken, so that a head and nothing less is the answer? */
 static bool awaits_head(const struct stream *s)
 {
-	return atomic_load_explicit(&s->http, memory_order_relaxed) == STREAM_HTTP;
+	const uint8_t http = atomic_load_explicit(&s->http, memory_order_relaxed);
+
+	return http == STREAM_HTTP || http == STREAM_TLS;
 }
 
 static void detach(int fd, fds_word word)
@@ -869,6 +871,11 @@ bool stream_saw_all(int fd, fds_word word, bool first)
 	if (!first && ours(s) && s->born_forks == life_forks())
 		return true;
 	return stream_unseen(fd, word) == 0;
+}
+
+int stream_fd(fds_word word)
+{
+	return atomic_load_explicit(&stream_of(word)->fd, memory_order_relaxed);
 }
 
 uint32_t stream_pid(fds_word word)

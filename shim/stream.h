@@ -72,6 +72,7 @@ enum stream_http {
 	STREAM_NOT_HTTP, /* nor will it be */
 	STREAM_HTTP,     /* as far as is known */
 	STREAM_WAS_HTTP, /* opaque by now, but requests may have to be ended */
+	STREAM_TLS,      /* ciphertext, of a session whose plaintext we are handed (tls.h) */
 };
 
 enum stream_http stream_http(fds_word word);
@@ -97,6 +98,9 @@ bool stream_lasts(fds_word word);
  */
 uint64_t stream_unseen(int fd, fds_word word);
 bool stream_saw_all(int fd, fds_word word, bool first);
+
+/* stream_fd - a descriptor of it; it may be another file's by now */
+int stream_fd(fds_word word);
 
 /* Whose stream it is: the pid that opened it. */
 uint32_t stream_pid(fds_word word);

@@ -34,6 +34,11 @@ static struct traffic *traffic_at(fds_word word)
 	return pool_at(&pool, stream_number(word));
 }
 
+struct traffic *traffic_place(fds_word word)
+{
+	return traffic_at(word);
+}
+
 void traffic_count(enum metrics_counter which)
 {
 	struct metrics *m = shared_metrics();
@@ -140,6 +145,10 @@ bool traffic_begins(fds_word word, bool inbound)
 	for (unsigned side = 0; side < 2; side++)
 		atomic_store_explicit(&t->multiplexed[side], false, memory_order_relaxed);
 	t->greeted = false;
+	memset(&t->held, 0, sizeof(t->held));
+	atomic_store_explicit(&t->holds, false, memory_order_relaxed);
+	atomic_store_explicit(&t->secure, false, memory_order_relaxed);
+	t->hello_n = 0;
 	t->owner = t->making = (struct request_token) { 0 };
 	t->asked = t->added = t->head_open = t->line_said = false;
 	t->queued = t->ids_taken = t->rewrite = t->injected = false;
@@ -183,6 +192,7 @@ void traffic_ends(fds_word word)
 	t->making = t->owner = (struct request_token) { 0 };
 	blob_give(&t->arena_blob);
 	blob_give(&t->out_blob);
+	blob_give(&t->held.blob);
 }
 
 /* ---- entering ---- */
@@ -239,7 +249,7 @@ static bool only_tail(fds_word word, enum stream_lane lane)
 
 struct traffic *traffic_enter(fds_word word, enum stream_lane lane)
 {
-	if (stream_http(word) != STREAM_HTTP && !only_tail(word, lane))
+	if (!traffic_followed(word) && !only_tail(word, lane))
 		return NULL;
 
 	struct traffic *t = traffic_at(word);
@@ -250,13 +260,13 @@ struct traffic *traffic_enter(fds_word word, enum stream_lane lane)
 					      memory_order_relaxed);
 		return NULL;
 	}
-	if (stream_http(word) == STREAM_HTTP && !of_this_process(t, word)) {
+	if (traffic_followed(word) && !of_this_process(t, word)) {
 		traffic_count(METRICS_OPAQUE_FORKED);
 		lose(t, HTTP1_REQUESTS);
 		lose(t, HTTP1_RESPONSES);
 		stream_http_ends(-1, word, STREAM_WAS_HTTP);
 	}
-	if (stream_http(word) != STREAM_HTTP && !only_tail(word, lane)) {
+	if (!traffic_followed(word) && !only_tail(word, lane)) {
 		stream_lane_give(word, lane);
 		return NULL;
 	}
@@ -271,7 +281,7 @@ struct traffic *traffic_enter(fds_word word, enum stream_lane lane)
 
 uint32_t traffic_mark(fds_word word, enum stream_lane lane)
 {
-	if (stream_http(word) != STREAM_HTTP)
+	if (!traffic_followed(word))
 		return 0;
 	return atomic_fetch_add_explicit(&traffic_at(word)->marks[traffic_lane(lane)], 1,
 					 memory_order_relaxed) +
@@ -289,7 +299,7 @@ static void check_mark(struct traffic *t, enum stream_lane lane, uint32_t mark)
 
 void traffic_lost(fds_word word, enum stream_lane lane)
 {
-	if (stream_http(word) == STREAM_HTTP)
+	if (traffic_followed(word))
 		atomic_store_explicit(&traffic_at(word)->lost[traffic_lane(lane)], true,
 				      memory_order_relaxed);
 }
@@ -556,6 +566,32 @@ static void greet(struct traffic *t, const char *bytes, size_t n)
 		(void) h2_begins(t, HTTP1_RESPONSES);
 }
 
+/* A ClientHello is the first that comes, and comes in parts: OpenSSL reads five bytes of it. */
+static bool maybe_hello(const struct traffic *t)
+{
+	return t->inbound && !t->asked && !guard.plaintext && t->hello_n < TLS_HELLO &&
+	       http1_between(&t->requests) && !multiplexed(t, HTTP1_REQUESTS);
+}
+
+/* True: it is one as far as can be told; nobody else is to look at these bytes. */
+static bool hello_read(struct traffic *t, fds_word word, const char *bytes, size_t n)
+{
+	const size_t room = (size_t) TLS_HELLO - t->hello_n;
+	const size_t part = n < room ? n : room;
+
+	if (part == 0)
+		return false;
+	memcpy(t->hello + t->hello_n, bytes, part);
+	if (!tls_may_be_hello(t->hello, t->hello_n + part)) {
+		t->hello_n = TLS_HELLO; /* no more */
+		return false;
+	}
+	t->hello_n = (uint8_t) (t->hello_n + part);
+	if (t->hello_n == TLS_HELLO)
+		(void) tls_hello(word, t->hello, true);
+	return true;
+}
+
 static void feed_all(struct traffic *t, int fd, fds_word word, enum stream_lane lane,
 		     const struct iovec *iov, size_t n_iov, size_t n)
 {
@@ -568,6 +604,9 @@ static void feed_all(struct traffic *t, int fd, fds_word word, enum stream_lane 
 
 		if (side == HTTP1_RESPONSES && !t->greeted && len > 0)
 			greet(t, iov[i].iov_base, len);
+		if (side == HTTP1_REQUESTS && maybe_hello(t) &&
+		    hello_read(t, word, iov[i].iov_base, len))
+			return;
 		feed(t, fd, word, side, iov[i].iov_base, len);
 		n -= len;
 	}
@@ -604,12 +643,22 @@ bool traffic_greeted(fds_word word)
 	const struct traffic *t = traffic_at(word);
 	const struct h2 *h = h2_of(t);
 
-	return h != NULL && !h->asked && multiplexed(t, HTTP1_RESPONSES);
+	if (h != NULL)
+		return !h->asked && multiplexed(t, HTTP1_RESPONSES);
+	/* Relaxed, both: what one thread has not seen of another yet, it does not wait for. */
+	return stream_http(word) == STREAM_TLS && !t->asked &&
+	       atomic_load_explicit(&t->secure, memory_order_relaxed);
+}
+
+void traffic_secure(fds_word word, int error)
+{
+	if (stream_http(word) == STREAM_TLS && error == 0)
+		atomic_store_explicit(&traffic_at(word)->secure, true, memory_order_relaxed);
 }
 
 void traffic_turn(fds_word word)
 {
-	if (settings->trace && stream_http(word) == STREAM_HTTP && !traffic_at(word)->inbound)
+	if (settings->trace && traffic_followed(word) && !traffic_at(word)->inbound)
 		turn_to_owner(traffic_at(word));
 }
 

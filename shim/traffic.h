@@ -45,8 +45,14 @@ void traffic_leaves(int fd, fds_word word);
 /* traffic_waits - is a request on its way that has no whole answer yet? Context: any thread. */
 bool traffic_waits(fds_word word);
 
-/* traffic_greeted - has an HTTP/2 peer spoken, and nothing been asked yet? Context: any thread. */
+/*
+ * traffic_greeted - has an HTTP/2 peer spoken, or one of TLS shaken hands, and nothing been asked
+ * yet? Context: any thread.
+ */
 bool traffic_greeted(fds_word word);
+
+/* traffic_secure - the handshake of TLS is over: well, or not (an errno) */
+void traffic_secure(fds_word word, int error);
 
 /* traffic_turn - the program asks how the connect fared: it turns to whom that is for. */
 void traffic_turn(fds_word word);

@@ -10,7 +10,9 @@
 
 #include "core/http1.h"
 #include "core/metrics.h"
+#include "shim/guard.h"
 #include "shim/request.h"
+#include "shim/tls.h"
 #include "shim/traffic.h"
 
 #define TRAFFIC_QUEUE 128 /* requests in flight on one connection; power of two */
@@ -53,6 +55,18 @@ struct traffic {
 	const char *block;             /* the fields laid out last: @out, or a blob */
 	uint32_t arena_blob, out_blob; /* 1 + number; 0 none */
 	char patch[TRAFFIC_PATCH], patch_old[TRAFFIC_PATCH];
+	/* TLS: of a record that waits to be written again, and what stands behind it. */
+	struct {
+		uint32_t blob, len, out; /* of ours and theirs, and how much of it went */
+		uint32_t covers;         /* bytes of the program's that are in it */
+		size_t fed;              /* looked at, from byte @done of the program's call on */
+		size_t done;             /* went, and the program does not know */
+		size_t raw;              /* length of the last write of its own bytes */
+	} held;
+	_Atomic bool holds;            /* something is held */
+	_Atomic bool secure;           /* the handshake is over */
+	uint8_t hello_n;               /* bytes of @hello, as the peer's first ones come */
+	char hello[TLS_HELLO];
 	_Atomic uint32_t h2;           /* 1 + number of its place, when it is HTTP/2; 0 */
 	_Atomic bool multiplexed[2];   /* by enum http1_side: the bytes are for that */
 	bool greeted;                  /* the first bytes of answers were looked at */
@@ -65,6 +79,15 @@ static inline unsigned traffic_lane(enum stream_lane lane)
 {
 	return lane == STREAM_IN;
 }
+
+/* traffic_followed - are the bytes at hand looked at? Of TLS those inside, not those on the socket. */
+static inline bool traffic_followed(fds_word word)
+{
+	return stream_http(word) == (guard.plaintext ? STREAM_TLS : STREAM_HTTP);
+}
+
+/* traffic_place - of a stream, whoever has its lanes */
+struct traffic *traffic_place(fds_word word);
 
 /*
  * traffic_enter - be alone with @lane's machine; NULL when there is nothing to do or somebody
@@ -93,6 +116,30 @@ void traffic_grow(struct traffic *t);
 
 /* traffic_opaque - a machine said HTTP1_OPAQUE */
 void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1 *p);
+
+/* Bytes of a program's call inside TLS, looked at and to be written next. */
+struct traffic_cut {
+	size_t len;    /* of the program's */
+	size_t covers; /* the first of them, which are written as … */
+	size_t merged; /* … so many bytes of the caller's room; 0: all as they stand */
+	int error;     /* of a refusal */
+};
+
+/*
+ * traffic_cut - the next piece of a client's call
+ * h2_cut - the same of HTTP/2
+ * @room: BLOB_SIZE bytes
+ * Returns false when it is refused: cut->error, an errno.
+ * Context: the holder of the lane, under the guard.
+ */
+struct cursor;
+bool traffic_cut(struct traffic *t, int fd, fds_word word, const struct cursor *at, bool first,
+		 char *room, struct traffic_cut *ret);
+bool h2_cut(struct traffic *t, int fd, fds_word word, const struct cursor *at, char *room,
+	    struct traffic_cut *ret);
+
+/* traffic_speaks_h2 - are the client's bytes HTTP/2's, or do they begin to be? */
+bool traffic_speaks_h2(struct traffic *t, const struct cursor *at);
 
 /* traffic_error - what a span failed by, of an errno; 0: the peer ended */
 enum span_error traffic_error(int error);

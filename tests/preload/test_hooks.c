@@ -1490,6 +1490,24 @@ static void fails_without_libcurl(const struct hook *h)
 /* Their stories are test_curl's. */
 static const struct kind transferring = {.own = {fails_without_libcurl}};
 
+/* The same of TLS: each call fails as it does of a session that is broken. */
+static void fails_without_a_tls_library(const struct hook *h)
+{
+	int (*const call)(void *, void *, int, size_t *) =
+		(int (*)(void *, void *, int, size_t *))dlsym(RTLD_DEFAULT, h->name);
+	char byte = 0;
+	size_t n = 0;
+
+	assert_non_null(call);
+	assert_null(dlsym(RTLD_DEFAULT, "OPENSSL_init_ssl"));
+	assert_null(dlsym(RTLD_DEFAULT, "gnutls_init"));
+	assert_true(call(NULL, &byte, 1, &n) <= 0);
+	assert_int_equal(n, 0);
+}
+
+/* Their stories are those of the programs' suite and of test_tls. */
+static const struct kind sealing = {.own = {fails_without_a_tls_library}};
+
 /* ---- the table ---- */
 
 static const struct hook hooks[] = {
@@ -1639,6 +1657,17 @@ static const struct hook hooks[] = {
 	{"curl_multi_perform", .as = "without libcurl", .kind = &transferring},
 	{"curl_multi_remove_handle", .as = "without libcurl", .kind = &transferring},
 	{"curl_multi_socket_action", .as = "without libcurl", .kind = &transferring},
+
+	{"SSL_accept", .as = "without libssl", .kind = &sealing},
+	{"SSL_connect", .as = "without libssl", .kind = &sealing},
+	{"SSL_do_handshake", .as = "without libssl", .kind = &sealing},
+	{"SSL_read", .as = "without libssl", .kind = &sealing},
+	{"SSL_read_ex", .as = "without libssl", .kind = &sealing},
+	{"SSL_write", .as = "without libssl", .kind = &sealing},
+	{"SSL_write_ex", .as = "without libssl", .kind = &sealing},
+	{"gnutls_handshake", .as = "without libgnutls", .kind = &sealing},
+	{"gnutls_record_recv", .as = "without libgnutls", .kind = &sealing},
+	{"gnutls_record_send", .as = "without libgnutls", .kind = &sealing},
 };
 
 /* ---- the stories ---- */
