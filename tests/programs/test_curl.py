@@ -6,6 +6,7 @@ requests that the server saw; a breaker opens on bad answers, says so in the pro
 of reporting libcurl's errors, and closes when the server is well again.
 """
 
+import hashlib
 import http.server
 import json
 import os
@@ -73,6 +74,7 @@ class Web:
     def __init__(self, place, tls):
         self.place = place
         self.heads = []
+        self.bodies = []            # of each request, hashed
         self.sick = False
         self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), self.handler())
         if tls:
@@ -94,6 +96,7 @@ class Web:
                 web.heads.append((self.path, [(name.lower(), value) for name, value
                                               in self.headers.items()]))
                 body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
+                web.bodies.append(hashlib.sha256(body).hexdigest())
                 if web.sick:
                     self.answer(503, [], BODY)
                 elif '.git/' in self.path:
