@@ -564,10 +564,14 @@ class Session:
                                  stderr=subprocess.DEVNULL, **settings)
         self.rest = b''
 
-    def call(self):
-        self.child.stdin.write('call\n')
+    def ask(self, line):
+        """Another line than for a call, and what comes back."""
+        self.child.stdin.write(line + '\n')
         self.child.stdin.flush()
-        line = self._line()
+        return self._line()
+
+    def call(self):
+        line = self.ask('call')
         found = re.fullmatch(r'([0-9.]+) (ok|error) (.*)', line)
         check(found, f'the client said {line!r}')
         return Done(0 if found[2] == 'ok' else 1, found[3], '', float(found[1]) / 1000)
@@ -596,6 +600,12 @@ class Session:
         self.child.stdout.close()
         self.place.children.remove(self.child)
         return status
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def listening(port, host='127.0.0.1'):
