@@ -108,8 +108,16 @@ connection that did better, and an address that failed while its name has anothe
   children get the program's environment as it is, and no `TRACEPARENT` of the request at hand. Programs
   that fork and exec by themselves, as Python, Perl, Ruby, PHP's `proc_open` and shells do, and Java, are
   seen.
-- Under TLS only libcurl's transfers are traced and judged by their answers; other programs' TLS
-  connections are judged once each, by the first bytes.
+- Inside TLS a program is traced and judged by its answers where it calls OpenSSL (`SSL_read`, `SSL_write`, their `_ex`) or
+  GnuTLS (`gnutls_record_send`, `_recv`) that it is linked to, or loads. Not so Java (JSSE), Node, Go, rustls and what brings a
+  BoringSSL of its own (grpcio's secure channels): these are judged once for each connection, by the first bytes. Nor where TLS
+  begins later on a connection (STARTTLS, PostgreSQL's sslmode, through an HTTP proxy's CONNECT), with early data, with
+  `SSL_sendfile`, with GnuTLS' corks, and where the handshake is left to the first `SSL_write` of bytes.
+- A certificate that the program refuses in its handshake is a failure of the peer; one that it looks at afterwards by itself
+  (wget) is not.
+- HTTP/2 that comes by an upgrade from HTTP/1 is not followed; nor are streams beyond 128 at once on a connection. A proxy over
+  HTTP/2 (nginx's grpc_pass) passes a `traceparent` on with the parent id that came. Calls over a connection that several
+  threads share begin traces of their own while the process works on more than one request.
 - libcurl is seen where a program calls it through its import table: not where it is linked in
   statically, nor in extensions loaded with RTLD_DEEPBIND (PHP's). Its transfers through an HTTP
   proxy, by CURLOPT_CONNECT_TO, over a UNIX socket, with CURLOPT_CONNECT_ONLY or with a URL given
