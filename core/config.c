@@ -380,6 +380,11 @@ static bool parse_otel_service(struct piece value, struct config *c)
 	return read_name(value, c->otel_service);
 }
 
+static bool parse_deepbind(struct piece value, struct config *c)
+{
+	return piece_copied(value, c->deepbind, CONFIG_PATH_SIZE);
+}
+
 /* A list whose entries stand for themselves. */
 struct list {
 	const char *variable, *kind;
@@ -630,6 +635,7 @@ static const struct setting settings[] = {
 	{ PREFIX "REWRITE", parse_rewrite, "on or off", "on stands" },
 	{ PREFIX "FORWARD_HEADERS", parse_forward, NULL, NULL },
 	{ PREFIX "EGRESS", parse_egress, NULL, NULL },
+	{ PREFIX "DEEPBIND", parse_deepbind, "globs of programs, less than 256 bytes", "php* stands" },
 };
 
 static void name_variable(const struct key *key, char *ret)
@@ -686,6 +692,7 @@ static void set_defaults(struct config *c)
 	c->span_records = RING_RECORDS;
 	c->failure_status = statuses_product();
 	c->failure_grpc = rpc_set_product();
+	memcpy(c->deepbind, "php*", sizeof("php*"));
 	c->trace = c->rewrite = true;
 	c->propagators = propagators_default();
 	c->sampler = sampler_default();

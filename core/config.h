@@ -92,6 +92,7 @@ struct config {
 	struct http1_extra forward;     /* AGENTSHIM_FORWARD_HEADERS */
 	struct statuses failure_status; /* AGENTSHIM_FAILURE_STATUS */
 	rpc_set failure_grpc;           /* AGENTSHIM_FAILURE_GRPC */
+	char deepbind[CONFIG_PATH_SIZE]; /* AGENTSHIM_DEEPBIND: globs of programs; "none" */
 
 	struct pattern_text text; /* host globs of PEERS, RULES and EGRESS */
 };

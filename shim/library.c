@@ -321,6 +321,40 @@ static int find_library(struct dl_phdr_info *info, size_t size, void *arg)
 	return 0;
 }
 
+struct behind {
+	const char *name;
+	bool passed; /* this object was met */
+	library_function *found;
+};
+
+static int look_behind(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct behind *b = arg;
+	struct object o;
+
+	(void) size;
+	look_at(info, &o);
+	if (real_is_ours((const void *) o.begin)) {
+		b->passed = true;
+		return 0;
+	}
+	if (!b->passed)
+		return 0;
+	read_dynamic(&o);
+	b->found = function(&o, b->name);
+	return b->found != NULL;
+}
+
+library_function *library_behind_us(const char *name)
+{
+	const int saved = errno;
+	struct behind b = { .name = name };
+
+	(void) dl_iterate_phdr(look_behind, &b);
+	errno = saved;
+	return b.found;
+}
+
 /* ---- what is remembered ---- */
 
 static bool same(const struct library *a, const struct library *b)

@@ -51,6 +51,12 @@ struct library_kind {
  */
 const struct library *library_of(struct library_kind *kind, const void *caller);
 
+/*
+ * library_behind_us - the first function of that name in the objects that come after this one
+ * NULL: there is none. Context: as library_of(), but also before our constructor.
+ */
+library_function *library_behind_us(const char *name);
+
 /* library_calls_itself - does the call come from the library that it is meant for? */
 static inline bool library_calls_itself(const struct library *l, const void *caller)
 {

@@ -17,6 +17,7 @@
 #include "core/rcu.h"
 #include "shim/curl.h"
 #include "shim/current.h"
+#include "shim/dlopen.h"
 #include "shim/guard.h"
 #include "shim/own.h"
 #include "shim/peer.h"
@@ -211,6 +212,7 @@ __attribute__((constructor)) static void load(int argc, char **argv, char **envp
 	shared_load();
 	report_load();
 	current_load(shared_executable(), setting);
+	dlopen_load(shared_executable());
 	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) != 0)
 		goto out;
 	armed = true;

@@ -1508,6 +1508,24 @@ static void fails_without_a_tls_library(const struct hook *h)
 /* Their stories are those of the programs' suite and of test_tls. */
 static const struct kind sealing = {.own = {fails_without_a_tls_library}};
 
+/* Found by its caller's RUNPATH or not is test_hosts'; errors are libc's own. */
+static void opens_as_libc_does(const struct hook *h)
+{
+	void *self = dlopen(NULL, RTLD_NOW);
+	const char *error;
+
+	(void)h;
+	assert_non_null(self);
+	assert_ptr_equal(dlsym(self, "dlopen"), dlsym(RTLD_DEFAULT, "dlopen"));
+	assert_null(dlopen("libnobody-has-this.so", RTLD_NOW));
+	error = dlerror();
+	assert_non_null(error);
+	assert_non_null(strstr(error, "libnobody-has-this.so"));
+	assert_null(dlerror());
+}
+
+static const struct kind opening = {.own = {opens_as_libc_does}};
+
 /* ---- the table ---- */
 
 static const struct hook hooks[] = {
@@ -1639,6 +1657,7 @@ static const struct hook hooks[] = {
 	{"syscall", "SYS_execve", .kind = &starting},
 	{"syscall", "SYS_execveat", .kind = &starting},
 	{"pthread_create", .kind = &creating},
+	{"dlopen", .kind = &opening},
 	{"agentshim_version", .kind = &telling},
 	{"agentshim_traceparent", .kind = &spanning},
 	{"agentshim_span_begin", .kind = &spanning},

@@ -248,6 +248,15 @@ def each_plugin_reaches_its_own_libcurl():
             assert head.count('traceparent') == 1 and head.count('x-one') == 1, head
 
 
+def a_caller_keeps_its_runpath():
+    """dlopen looks at who called it: a hook that returns to us would lose that (T4)."""
+    inner = built('opener.c', '-shared', '-fPIC', '-DINNER')
+    outer = built('opener.c', '-shared', '-fPIC', '-DOUTER', '-Wl,--enable-new-dtags',
+                  '-Wl,-rpath,$ORIGIN')
+    host = Host(built('opener.c'), outer, os.path.basename(inner))
+    assert (host.out, host.err) == ('found\n', ''), str(host)
+
+
 def python_spawns_programs_by_vfork():
     """Children that close everything leave the parent's calls followed (T5)."""
     host = Host('/usr/bin/python3', os.path.join(HOSTS, 'spawner.py'))
@@ -284,6 +293,7 @@ TESTS = [
     exceptions_and_cancellation_pass,
     python_spawns_programs_by_vfork,
     each_plugin_reaches_its_own_libcurl,
+    a_caller_keeps_its_runpath,
     valgrind_finds_nothing_of_ours,
 ]
 

@@ -119,7 +119,7 @@ connection that did better, and an address that failed while its name has anothe
   HTTP/2 (nginx's grpc_pass) passes a `traceparent` on with the parent id that came. Calls over a connection that several
   threads share begin traces of their own while the process works on more than one request.
 - libcurl is seen where a program calls it through its import table: not where it is linked in
-  statically, nor in extensions loaded with RTLD_DEEPBIND (PHP's). Its transfers through an HTTP
+  statically, nor in extensions loaded with RTLD_DEEPBIND, but for PHP's (`AGENTSHIM_DEEPBIND`). Its transfers through an HTTP
   proxy, by CURLOPT_CONNECT_TO, over a UNIX socket, with CURLOPT_CONNECT_ONLY or with a URL given
   as a CURLU are left to their sockets, but for the header and the span of https through a proxy
   or CURLOPT_CONNECT_TO. Whether NO_PROXY names a host is not looked at.

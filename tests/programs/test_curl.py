@@ -207,6 +207,17 @@ class Story:
         check(expected is None or expected in bare.out, f'{bare}')
         self.place.expect(self.web.name, 'closed', 'after good answers', failures=0)
 
+    def falls_and_rises_by_text(self, argv):
+        """The same of a program that always ends well, and says what libcurl told it."""
+        self.web.sick = True
+        for _ in range(TRIPS_AT):
+            self.traced(lambda: self.place.run(argv), 1)
+        self.place.expect(self.web.name, 'open', 'after bad answers')
+        requests = len(self.web.heads)
+        done = self.place.run(argv)
+        check(re.search(REFUSED.format(self.web.name), done.text), f'{done}')
+        equal(len(self.web.heads), requests, 'requests seen by the server')
+
     def falls_and_rises(self, call, n_calls=TRIPS_AT):
         """`call` gives a Done; each is one request of the program to /503, or a sick server."""
         self.web.sick = True
@@ -292,6 +303,58 @@ def pycurl_at_once(s):
     s.falls_and_rises(lambda: s.place.run(argv[:5]))
 
 
+PHP = """
+$c = curl_init();
+curl_setopt($c, CURLOPT_CAINFO, $argv[1]);
+curl_setopt($c, CURLOPT_RETURNTRANSFER, true);
+curl_setopt($c, CURLOPT_HTTPHEADER, ['X-One: 1']);
+foreach (array_slice($argv, 2) as $url) {
+    curl_setopt($c, CURLOPT_URL, $url);
+    echo curl_exec($c), curl_getinfo($c, CURLINFO_RESPONSE_CODE), ' ', curl_error($c), "\\n";
+}
+"""
+
+PHP_MULTI = """
+$m = curl_multi_init();
+foreach (array_slice($argv, 2) as $url) {
+    $c = $all[] = curl_init($url);
+    curl_setopt($c, CURLOPT_CAINFO, $argv[1]);
+    curl_setopt($c, CURLOPT_RETURNTRANSFER, true);
+    curl_multi_add_handle($m, $c);
+}
+do {
+    curl_multi_exec($m, $running);
+    curl_multi_select($m);
+} while ($running);
+foreach ($all as $c)
+    echo curl_multi_getcontent($c);
+"""
+
+
+def php(s, script, *urls):
+    need('php')
+    done = s.place.run(['php', '-r', 'exit(extension_loaded("curl") ? 0 : 1);'], shim=False)
+    if done.status != 0:
+        raise Skip('php-curl is not installed')
+    return ['php', '-r', script, s.place.cert, *urls]
+
+
+def php_calls(s):
+    """Loaded with RTLD_DEEPBIND, its extension binds past every preload, unless we prevent it."""
+    s.same(php(s, PHP, *(f'{s.web.url}/{status}' for status in (200, 404, 200))), 3, 'hello')
+    s.falls_and_rises_by_text(php(s, PHP, f'{s.web.url}/200'))
+
+
+def php_at_once(s):
+    s.same(php(s, PHP_MULTI, *(f'{s.web.url}/200?{i}' for i in range(5))), 5, 'hello')
+
+
+def php_that_binds_deeply_is_not_seen(s):
+    done = s.place.run(php(s, PHP, f'{s.web.url}/200'), DEEPBIND='none')
+    check('hello' in done.out, f'{done}')
+    equal([name for name, _ in s.web.heads[0][1] if name == 'traceparent'], [], 'traceparents')
+
+
 def git_clones(s):
     need('git')
     repository, clones = os.path.join(s.place.path, 'a.git'), []
@@ -321,7 +384,7 @@ def git_clones(s):
         ['git', '-c', f'http.sslCAInfo={s.place.cert}', 'ls-remote', '-q', f'{s.web.url}/a.git']))
 
 
-CASES = [curl_calls, curl_keeps_its_connection, curl_sends_a_body, curl_in_parallel,
+CASES = [php_calls, php_at_once, php_that_binds_deeply_is_not_seen, curl_calls, curl_keeps_its_connection, curl_sends_a_body, curl_in_parallel,
          curl_falls_and_rises, curl_in_parallel_falls, pycurl_calls,
          pycurl_is_refused_on_a_kept_connection, pycurl_at_once, git_clones]
 
