@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPython's own tests of sockets and processes, bare and under the shim, case by case.
+"""CPython's own tests of sockets, TLS, event loops and processes, bare and under the shim, case by case.
 
 Every case that passes bare passes under the shim. Some of CPython's cases fail now and then
 on a busy machine: a case that differs is run alone, three times each way, and counts as a
@@ -17,12 +17,13 @@ import xml.etree.ElementTree as ET
 from harness import PATH, SHIM, Skip, Tap, check, own_network
 
 PYTHON = '/usr/bin/python3'
-# Two runs side by side each way: these wait far more than they compute.
-HALVES = (('test_subprocess', 'test_fork1'),
-          ('test_socket', 'test_httplib', 'test_select', 'test_selectors'))
+# Runs side by side each way: these wait far more than they compute.
+PARTS = (('test_subprocess', 'test_fork1'),
+          ('test_socket', 'test_httplib', 'test_select', 'test_selectors'),
+          ('test_ssl', 'test_urllib2_localnet', 'test_asyncio'))
 # In virtual machines these hang, bare too.
 IGNORED = ('-i', '*VSOCK*')
-LIMIT_S = 280       # several times what it takes
+LIMIT_S = 420       # several times what it takes
 ALONE = 3
 
 
@@ -82,7 +83,7 @@ def module_of(case):
 
 
 def run_both(runs):
-    """Both halves both ways: {shimmed: results}, {shimmed: text}. Apart, all four at once."""
+    """All of them both ways: {shimmed: results}, {shimmed: text}. Apart, all at once."""
     found, said = {False: {}, True: {}}, {False: '', True: ''}
     lock = threading.Lock()
 
@@ -92,8 +93,8 @@ def run_both(runs):
             found[shimmed].update(answer)
             said[shimmed] += text
 
-    threads = [threading.Thread(target=one, args=(shimmed, half))
-               for shimmed in (False, True) for half in HALVES]
+    threads = [threading.Thread(target=one, args=(shimmed, part))
+               for shimmed in (False, True) for part in PARTS]
     # On one network they would meet each other's ports: one after the other then.
     for thread in threads:
         thread.start()
@@ -133,7 +134,7 @@ def installed():
 
 def main():
     tap = Tap()
-    modules = [m for half in HALVES for m in half]
+    modules = [m for part in PARTS for m in part]
     if not installed():
         for module in modules:
             with tap.case(module):
