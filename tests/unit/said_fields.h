@@ -35,6 +35,7 @@ static const char *const said_fields[HTTP2_FIELD_IDS] = {
 	[HTTP2_PROTOCOL] = "protocol",
 	[HTTP2_GRPC_STATUS] = "grpc-status",
 	[HTTP2_GRPC_MESSAGE] = "grpc-message",
+	[HTTP2_GRPC_TIMEOUT] = "grpc-timeout",
 };
 
 #endif
