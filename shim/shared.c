@@ -692,8 +692,10 @@ static enum shared_verdict ask(struct found *f, const char *peer, uint64_t now,
 	if (f->passes && verdict == BREAKER_REFUSED_TOO_MANY)
 		return SHARED_UNJUDGED;
 	note_refusal(f->slot, f->mode, verdict, now);
+	if (f->mode == POLICY_OBSERVE)
+		return SHARED_UNJUDGED;
 	*ret_errno = p->refusal_errno;
-	return f->mode == POLICY_OBSERVE ? SHARED_UNJUDGED : SHARED_REFUSED;
+	return SHARED_REFUSED;
 }
 
 static enum shared_verdict admit(const struct peer *peer, bool asks, uint64_t now,
