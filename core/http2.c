@@ -906,10 +906,19 @@ static bool never_was(struct http2 *h, const struct http2_flow *f, const struct 
 	       reason_of(other(h, f)) == HTTP2_NOT_HTTP2;
 }
 
+/* Relaxed: what the other direction knew is of no use to this one. */
+static bool parts(const struct http2_flow *f, const struct cursor *in)
+{
+	return f->sub == 0 && !f->open && in->at < in->end &&
+	       atomic_load_explicit(&f->parted, memory_order_relaxed);
+}
+
 static int step_frame(struct http2 *h, struct http2_flow *f, struct cursor *in)
 {
 	if (never_was(h, f, in))
 		return refuse(f, HTTP2_NOT_HTTP2);
+	if (parts(f, in))
+		return refuse(f, HTTP2_UNSEEN);
 	return gather(f, in, HTTP2_FRAME_HEAD) ? frame_begin(h, f, in) : HTTP2_MORE;
 }
 
@@ -1057,13 +1066,20 @@ struct http2_walk http2_walk(const struct http2 *h, enum http1_side side)
 	return at;
 }
 
+bool http2_heads(const struct http2 *h, enum http1_side side)
+{
+	const struct http2_flow *f = &h->flows[side];
+
+	return f->state == FRAME || (f->state == SAY && f->next == FRAME);
+}
+
 uint64_t http2_frame_left(const struct http2 *h, enum http1_side side)
 {
 	const struct http2_flow *f = &h->flows[side];
 
 	if (f->state == PREFACE)
 		return sizeof(preface) - 1 - f->sub;
-	if (f->state == FRAME || (f->state == SAY && f->next == FRAME))
+	if (http2_heads(h, side))
 		return (uint64_t) HTTP2_FRAME_HEAD - f->sub;
 	if (f->state == SETTING || f->state == CODE)
 		return f->left - f->sub;
@@ -1148,6 +1164,18 @@ enum http2_stop http2_skip(struct http2 *h, enum http1_side side, uint64_t n, ui
 void http2_lost(struct http2 *h, enum http1_side side)
 {
 	become_opaque(&h->flows[side], HTTP2_UNSEEN);
+}
+
+void http2_part(struct http2 *h, enum http1_side side)
+{
+	atomic_store_explicit(&h->flows[side].parted, true, memory_order_relaxed);
+}
+
+bool http2_owes(const struct http2 *h)
+{
+	const struct http2_flow *f = &h->flows[HTTP1_REQUESTS];
+
+	return f->place.held && f->open && f->state < OPAQUE_UNSAID;
 }
 
 void http2_hold(struct http2 *h, struct http2_edit *ret)

@@ -110,6 +110,7 @@ struct http2_unanswered {
  */
 struct http2_flow {
 	_Atomic uint8_t reason; /* enum http2_reason */
+	_Atomic bool parted;    /* http2_part() */
 	uint8_t kind;           /* enum http2_kind */
 	uint8_t slot;           /* of @stream; HTTP2_NO_SLOT: it is not followed (HTTP2_HEAD) */
 	bool end_stream;        /* HTTP2_HEADERS: HTTP2_END_STREAM comes next */
@@ -230,6 +231,16 @@ enum http2_stop http2_skip(struct http2 *h, enum http1_side side, uint64_t n, ui
 void http2_lost(struct http2 *h, enum http1_side side);
 
 /*
+ * http2_part - the other direction is not followed any more: nor is this one, from its next
+ * frame on, when what its receiver was promised (http2_hold()) has been said
+ * Context: any thread.
+ */
+void http2_part(struct http2 *h, enum http1_side side);
+
+/* http2_owes - is the CONTINUATION of http2_hold() still to come? */
+bool http2_owes(const struct http2 *h);
+
+/*
  * http2_plain - how many of the next @n bytes come before a header block
  * Only the heads of frames are read. Bytes of a block that goes on are none of them; of a head
  * that is cut, so that it cannot be told yet, none too.
@@ -244,6 +255,16 @@ size_t http2_plain(struct http2_walk *at, const char *bytes, size_t n);
 
 /* http2_frame_left - bytes to the end of the frame, or, between two, to the end of its head */
 uint64_t http2_frame_left(const struct http2 *h, enum http1_side side);
+
+/* http2_heads - is the next byte one of a frame's head? */
+bool http2_heads(const struct http2 *h, enum http1_side side);
+
+/* http2_frame_length - of the payload, by the first three bytes of a frame's head */
+static inline uint32_t http2_frame_length(const char *head)
+{
+	return (uint32_t) (uint8_t) head[0] << 16 | (uint32_t) (uint8_t) head[1] << 8 |
+	       (uint8_t) head[2];
+}
 
 /* Between two frames: nothing of the next one was taken, and no CONTINUATION is due. */
 bool http2_between(const struct http2 *h, enum http1_side side);

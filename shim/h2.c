@@ -208,8 +208,13 @@ static void finish(struct h2 *h, struct h2_stream *st, enum span_error error)
 			    error, clock_now());
 }
 
-static void begin_stream(struct h2 *h, uint8_t slot, struct h2_stream *st, uint64_t now)
+/* A peer that answers before it is asked leaves a stream in a slot that is free again. */
+static void clear_stream(struct h2 *h, struct h2_stream *st, fds_word word, uint64_t now)
 {
+	if (atomic_load_explicit(&st->alive, memory_order_acquire)) {
+		settle_as(h, st, word, BREAKER_EXCLUDED, 0);
+		finish(h, st, SPAN_NO_ERROR);
+	}
 	st->token = (struct request_token) { 0 };
 	st->ticket = (struct breaker_ticket) { 0 };
 	st->begun = now;
@@ -219,6 +224,12 @@ static void begin_stream(struct h2 *h, uint8_t slot, struct h2_stream *st, uint6
 	atomic_store_explicit(&st->unsettled, false, memory_order_relaxed);
 	atomic_store_explicit(&st->rpc_status, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->status, 0, memory_order_relaxed);
+}
+
+/* From here on whoever sees the end of the connection, or of an answer, ends it. */
+static void begin_stream(struct h2 *h, uint8_t slot, struct h2_stream *st)
+{
+	/* Release: pairs with the acquire of each_left(). */
 	atomic_store_explicit(&st->alive, true, memory_order_release);
 	atomic_store_explicit(&h->latest, slot, memory_order_relaxed);
 	/* Release: pairs with h2_only(). */
@@ -292,13 +303,12 @@ static bool client_begins(struct traffic *t, struct h2 *h, int fd, fds_word word
 		traffic_count(METRICS_STREAMS_UNFOLLOWED);
 		return true;
 	}
-	begin_stream(h, f->slot, st, now);
+	clear_stream(h, st, word, now);
 	if (!h->asked) {
 		st->first = true;
 		atomic_store_explicit(&st->unsettled, stream_open_ended(word),
 				      memory_order_relaxed);
 	} else if (!spoken && !admitted(h, st, word, now, ret_errno)) {
-		finish(h, st, SPAN_REFUSED_BY_BREAKER);
 		if (stream_same_socket(fd, word))
 			return false;
 		h2_lose(t, HTTP1_REQUESTS);
@@ -306,6 +316,7 @@ static bool client_begins(struct traffic *t, struct h2 *h, int fd, fds_word word
 	}
 	if (settings->trace && !spoken)
 		st->token = call_begin(owner_of(t, h), life_wall(now), now);
+	begin_stream(h, f->slot, st);
 	first_asked(t, h);
 	return true;
 }
@@ -382,17 +393,19 @@ struct request *h2_take_ids(struct h2 *h, struct call_wrote *ret_wrote)
 
 /* ---- accepted: a request is read ---- */
 
-static void served_begins(struct traffic *t, struct h2 *h)
+static void served_begins(struct traffic *t, struct h2 *h, fds_word word)
 {
 	const struct http2_flow *f = &h->machine.flows[HTTP1_REQUESTS];
 	struct h2_stream *st = stream_at(h, f);
 
 	h->began_mono = clock_now();
 	h->began_wall = life_wall(h->began_mono);
-	if (st == NULL)
+	if (st == NULL) {
 		traffic_count(METRICS_STREAMS_UNFOLLOWED);
-	else
-		begin_stream(h, f->slot, st, h->began_mono);
+	} else {
+		clear_stream(h, st, word, h->began_mono);
+		begin_stream(h, f->slot, st);
+	}
 	first_asked(t, h);
 }
 
@@ -626,11 +639,19 @@ static void became_opaque(struct traffic *t, struct h2 *h, int fd, fds_word word
 	/* One direction alone tells nothing of what belongs together. */
 	if (traffic_followed(word))
 		traffic_count(counter_of(reason));
-	http2_lost(&h->machine, side == HTTP1_REQUESTS ? HTTP1_RESPONSES : HTTP1_REQUESTS);
+	http2_part(&h->machine, side == HTTP1_REQUESTS ? HTTP1_RESPONSES : HTTP1_REQUESTS);
 	each_left(h, word, 0, not_seen);
 	stream_http_ends(fd, word, STREAM_WAS_HTTP);
 	if (!t->inbound && side == HTTP1_RESPONSES)
 		stream_judge_bytes(fd, word);
+}
+
+/* A peer may answer what is only about to be asked. */
+static bool too_early(const struct h2_stream *st, enum http1_side side, enum http2_stop stop)
+{
+	/* Acquire: pairs with begin_stream(). */
+	return side == HTTP1_RESPONSES && stop >= HTTP2_HEADERS && stop <= HTTP2_RESET &&
+	       !atomic_load_explicit(&st->alive, memory_order_acquire);
 }
 
 bool h2_told(struct traffic *t, int fd, fds_word word, enum http1_side side, enum http2_stop stop,
@@ -639,11 +660,13 @@ bool h2_told(struct traffic *t, int fd, fds_word word, enum http1_side side, enu
 	struct h2 *h = h2_of(t);
 	struct h2_stream *st = stream_at(h, &h->machine.flows[side]);
 
+	if (too_early(st, side, stop))
+		return true;
 	switch (stop) {
 	case HTTP2_HEAD:
 		if (!t->inbound)
 			return client_begins(t, h, fd, word, ret_errno);
-		served_begins(t, h);
+		served_begins(t, h, word);
 		break;
 	case HTTP2_HEADERS:
 		if (side == HTTP1_REQUESTS)

@@ -132,10 +132,10 @@ struct request *h2_take_ids(struct h2 *h, struct call_wrote *ret_wrote);
 ssize_t h2_send(struct traffic *t, int fd, fds_word word, struct cursor *c,
 		const struct traffic_call *call, ssize_t (*plain)(void *arg), void *arg);
 
-/* h2_flush - what is left of a piece goes. False, with errno, when it could not. */
-bool h2_flush(struct traffic *t, int fd, fds_word word, int flags);
+/* h2_flush - the program comes with bytes of which we see nothing: what it left is given up */
+void h2_flush(struct traffic *t);
 
-/* h2_drop - it never will */
+/* h2_drop - nothing of ours will go any more */
 void h2_drop(struct traffic *t);
 
 #endif

@@ -36,16 +36,43 @@ struct sending {
 	const struct traffic_call *call;
 	size_t total; /* of the program's bytes that it will be told of */
 	bool begun;   /* the kernel has had its control messages */
+	bool more;    /* and holds the last bytes back: more was to come */
 	int error;    /* what stopped it; 0: nothing, or the kernel took only a part */
 	bool sealed;  /* inside TLS: a piece goes in a buffer of BLOB_SIZE, ours with it */
+	uintptr_t page; /* the program's, that was found to be there; NO_PAGE */
 };
+
+#define NO_PAGE UINTPTR_MAX
+
+/*
+ * May these bytes be read? What was asked for last is remembered, as long as we make no call
+ * of the program's.
+ */
+static bool legible(struct sending *s, const void *at, size_t len)
+{
+	const uintptr_t page = (uintptr_t) at / READABLE_PAGE;
+	const uintptr_t last = ((uintptr_t) at + len - 1) / READABLE_PAGE;
+
+	if (len == 0 || (page == s->page && last == page))
+		return true;
+	if (!readable(at, len))
+		return false;
+	s->page = last;
+	return true;
+}
+
+static size_t least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
 
 /* ---- handing bytes to the kernel ---- */
 
 static ssize_t put(struct sending *s, struct iovec *v, size_t n_v, bool more)
 {
 	struct msghdr msg = { .msg_iov = v, .msg_iovlen = n_v };
-	int flags = s->call->flags | (more ? MSG_MORE : 0);
+	/* Copies of ours must not be what the kernel tells of having sent; see wants_notice(). */
+	int flags = (s->call->flags & ~MSG_ZEROCOPY) | (more ? MSG_MORE : 0);
 
 	if (s->call->msg != NULL && !s->begun) {
 		msg.msg_name = s->call->msg->msg_name;
@@ -59,9 +86,11 @@ static ssize_t put(struct sending *s, struct iovec *v, size_t n_v, bool more)
 
 	const ssize_t n = real.sendmsg(s->fd, &msg, flags);
 
+	s->page = NO_PAGE;
 	if (n < 0)
 		s->error = errno;
 	s->begun = s->begun || n > 0;
+	s->more = n > 0 ? (flags & MSG_MORE) != 0 : s->more;
 	if (guard_enter()) {
 		stream_sent(s->fd, s->word, n, s->error);
 		guard_leave();
@@ -71,10 +100,33 @@ static ssize_t put(struct sending *s, struct iovec *v, size_t n_v, bool more)
 
 /* ---- pieces ---- */
 
-static void note_left(struct traffic *t, const struct h2_piece *p)
+static void note_left(struct traffic *t, uint32_t left)
 {
-	/* Release: whoever finds none may send. What is told of a piece is never more than went. */
-	atomic_store_explicit(&t->tail_len, p->len - p->told, memory_order_release);
+	/* Release: whoever finds none may send. */
+	atomic_store_explicit(&t->tail_len, left, memory_order_release);
+}
+
+/* Before the program is back: what of it has yet to come again, or of us to go. */
+static void leave_piece(struct sending *s)
+{
+	const struct h2_piece *p = &s->h->piece;
+	const uint32_t left = p->len > p->told ? p->len - p->told : http2_owes(&s->h->machine);
+
+	if (left > 0 && guard_enter()) {
+		s->t->tail_unseen = stream_unseen(s->fd, s->word);
+		guard_leave();
+	}
+	note_left(s->t, left);
+}
+
+/* The program was told of all of it. Its memory stays ours while we owe something. */
+static void piece_done(struct h2 *h)
+{
+	uint32_t blob = h->piece.blob;
+
+	if (!http2_owes(&h->machine))
+		blob_give(&blob);
+	h->piece = (struct h2_piece) { .blob = blob };
 }
 
 void h2_drop(struct traffic *t)
@@ -83,7 +135,7 @@ void h2_drop(struct traffic *t)
 
 	blob_give(&h->piece.blob);
 	h->piece = (struct h2_piece) { 0 };
-	note_left(t, &h->piece);
+	note_left(t, 0);
 }
 
 static void add(struct iovec *v, size_t *n, const void *at, size_t len)
@@ -108,22 +160,24 @@ static void add_patched(const struct h2_piece *p, struct iovec *v, size_t *n, ui
 	add(v, n, own + from, to - from);
 }
 
-/* All of the piece but its first @out bytes. */
-static size_t lay_piece(const struct h2_piece *p, struct iovec v[SEGMENTS])
+/* The piece from its byte @out to byte @end of all that goes. */
+static size_t lay_piece(const struct h2_piece *p, uint32_t end, struct iovec v[SEGMENTS])
 {
-	size_t n = 0, skip = p->out, first = 0;
+	size_t n = 0, kept = 0, at = 0;
 
 	add_patched(p, v, &n, 0, p->at);
 	add(v, &n, p->bytes, p->n);
 	add_patched(p, v, &n, p->at, p->len);
-	while (first < n && skip >= v[first].iov_len)
-		skip -= v[first++].iov_len;
-	if (first < n) {
-		v[first].iov_base = (char *) v[first].iov_base + skip;
-		v[first].iov_len -= skip;
+	for (size_t i = 0; i < n; i++) {
+		const size_t len = v[i].iov_len;
+		const size_t from = at < p->out ? p->out - at : 0;
+		const size_t to = at + len > end ? end - at : len;
+
+		at += len;
+		if (from < to && at - len < end)
+			v[kept++] = (struct iovec) { (char *) v[i].iov_base + from, to - from };
 	}
-	memmove(v, v + first, (n - first) * sizeof(*v));
-	return n - first;
+	return kept;
 }
 
 static bool all_out(const struct h2_piece *p)
@@ -144,20 +198,32 @@ static uint32_t to_tell(const struct h2_piece *p)
 	return theirs < p->len ? theirs : p->len - 1;
 }
 
-/* Sends what is left of it. Out of line: its vector is of no use to who calls. */
-static __attribute__((noinline)) void put_piece(struct sending *s, bool more)
+/* How much goes with the program's first @theirs bytes. */
+static uint32_t reach(const struct h2_piece *p, uint32_t theirs)
+{
+	if (theirs == p->len)
+		return p->len + p->n;
+	return theirs <= p->at ? theirs : theirs + p->n;
+}
+
+/*
+ * Sends what is left of it, as far as the program has come with it again: @n bytes. Out of
+ * line: its vector is of no use to who calls.
+ */
+static __attribute__((noinline)) void put_piece(struct sending *s, size_t n, bool more)
 {
 	struct h2_piece *p = &s->h->piece;
+	const uint32_t end = reach(p, p->told + (uint32_t) n);
 
-	while (!all_out(p)) {
+	while (p->out < end) {
 		struct iovec v[SEGMENTS];
-		const size_t n_v = lay_piece(p, v);
-		const ssize_t n = put(s, v, n_v, more);
+		const size_t n_v = lay_piece(p, end, v);
+		const ssize_t went = put(s, v, n_v, more);
 
-		if (n < 0)
+		if (went < 0)
 			return;
-		p->out += (uint32_t) n;
-		if (all_out(p) || to_tell(p) > p->told)
+		p->out += (uint32_t) went;
+		if (p->out >= end || to_tell(p) > p->told)
 			return;
 		/* Only ours went, or nothing that can be told of: there is more to be done first. */
 		if (!traffic_blocks(s->fd, s->call->flags)) {
@@ -167,22 +233,28 @@ static __attribute__((noinline)) void put_piece(struct sending *s, bool more)
 	}
 }
 
-/* Does the program come with what it was told that did not go? */
-static bool comes_again(const struct h2_piece *p, const struct cursor *at)
+/*
+ * How many bytes does the program come again with, of those it was told did not go? Returns
+ * -1 when they are others.
+ */
+static ssize_t comes_again(struct sending *s, const struct cursor *at)
 {
+	const struct h2_piece *p = &s->h->piece;
 	const char *rest = blob_at(p->blob) + p->told;
 	size_t left = p->len - p->told;
 
 	for (struct cursor c = *at; left > 0 && !at_end(&c);) {
 		const size_t n = left_in(&c) < left ? left_in(&c) : left;
 
-		if (!readable(byte_at(&c), n) || memcmp(byte_at(&c), rest, n) != 0)
-			return false;
+		if (!legible(s, byte_at(&c), n))
+			break;
+		if (memcmp(byte_at(&c), rest, n) != 0)
+			return -1;
 		rest += n;
 		left -= n;
 		step(&c, n);
 	}
-	return true;
+	return (ssize_t) (p->len - p->told - left);
 }
 
 static size_t offered(const struct cursor *at, size_t most)
@@ -194,20 +266,18 @@ static size_t offered(const struct cursor *at, size_t most)
 	return n < most ? n : most;
 }
 
-/* Tells the program of what went, as far as it asked. False: it is to come again. */
-static bool tell(struct sending *s, struct cursor *c)
+/* Tells the program of what went, of the @n bytes that it came with. False: it has to come again. */
+static bool tell(struct sending *s, struct cursor *c, size_t n)
 {
 	struct h2_piece *p = &s->h->piece;
-	const size_t n = offered(c, to_tell(p) - p->told);
+	const size_t untold = to_tell(p) - p->told, told = untold < n ? untold : n;
 
-	p->told += (uint32_t) n;
-	s->total += n;
-	step(c, n);
-	if (p->told < p->len) {
-		note_left(s->t, p);
-		return at_end(c);
-	}
-	h2_drop(s->t);
+	p->told += (uint32_t) told;
+	s->total += told;
+	step(c, told);
+	if (p->told < p->len)
+		return false;
+	piece_done(s->h);
 	return true;
 }
 
@@ -337,7 +407,7 @@ static void hold(struct sending *s, size_t pos)
 
 /* ---- looking at a piece ---- */
 
-/* Feeds @n bytes that were copied, @after more of this call follow. False: refused. */
+/* Feeds @n bytes that were copied, behind which @after more were. False: refused. */
 static bool look(struct sending *s, size_t n, size_t after)
 {
 	struct h2_piece *p = &s->h->piece;
@@ -367,22 +437,41 @@ static bool look(struct sending *s, size_t n, size_t after)
 	return true;
 }
 
-/* Copies up to @n bytes behind the piece; fewer where the call ends, or cannot be read. */
-static size_t copy(struct h2_piece *p, struct cursor *c, size_t n)
+/* Copies up to @n bytes to @to; fewer where the call ends, or cannot be read. */
+static size_t copy(struct sending *s, char *to, struct cursor *c, size_t n)
 {
-	char *to = blob_at(p->blob) + p->len;
 	size_t copied = 0;
 
 	while (copied < n && !at_end(c)) {
 		const size_t part = left_in(c) < n - copied ? left_in(c) : n - copied;
 
-		if (!readable(byte_at(c), part))
+		if (!legible(s, byte_at(c), part))
 			break;
 		memcpy(to + copied, byte_at(c), part);
 		copied += part;
 		step(c, part);
 	}
 	return copied;
+}
+
+static size_t piece_size(const struct sending *s)
+{
+	return s->sealed ? BLOB_SIZE - TRAFFIC_OUT : BLOB_SIZE;
+}
+
+/*
+ * Where the copy is to end that has @n bytes from @from on, maybe the last ones of a frame's
+ * head: with the payload of that, for it counts whether all of it can be changed.
+ */
+static size_t copy_end(const struct sending *s, const char *own, size_t from, size_t n)
+{
+	size_t end = from + n;
+
+	/* Of a head that began in another call we do not know what it says. */
+	if (http2_heads(&s->h->machine, HTTP1_REQUESTS))
+		end = n == HTTP2_FRAME_HEAD ? end + http2_frame_length(own + from)
+						  : piece_size(s);
+	return least(end, piece_size(s));
 }
 
 /*
@@ -393,21 +482,34 @@ static bool take_piece(struct sending *s, const struct cursor *at)
 {
 	struct h2_piece *p = &s->h->piece;
 	struct cursor c = *at;
+	char *own = blob_get(&p->blob);
+	size_t copied = 0; /* all that @own has of the call */
 
-	if (blob_get(&p->blob) == NULL) {
+	if (own == NULL) {
 		traffic_count(METRICS_NO_ROOM);
 		h2_lose(s->t, HTTP1_REQUESTS);
 		return false;
 	}
 	do {
 		const uint64_t left = http2_frame_left(&s->h->machine, HTTP1_REQUESTS);
-		const size_t size = s->sealed ? BLOB_SIZE - TRAFFIC_OUT : BLOB_SIZE;
-		const size_t room = size - p->len;
-		const size_t n = copy(p, &c, left < room ? (size_t) left : room);
+		const size_t room = piece_size(s) - p->len;
+		const size_t n = left < room ? (size_t) left : room;
 
-		if (n == 0)
+		/* The head of a frame can be changed while all of it is in hand. */
+		if (p->len > 0 && room < left && http2_heads(&s->h->machine, HTTP1_REQUESTS))
 			break;
-		if (!look(s, n, offered(&c, room - n)))
+		if (copied < p->len + n)
+			copied += copy(s, own + copied, &c, p->len + n - copied);
+		if (copied == p->len)
+			break;
+
+		const size_t now = least(n, copied - p->len);
+		const size_t end = now == n ? copy_end(s, own, p->len, n) : copied;
+
+		if (copied < end)
+			copied += copy(s, own + copied, &c, end - copied);
+
+		if (!look(s, now, copied - p->len - now))
 			return false;
 		if (p->n > 0)
 			break; /* one addition to a piece; what is left of its frame is a piece too */
@@ -417,30 +519,34 @@ static bool take_piece(struct sending *s, const struct cursor *at)
 
 /* ---- frames that are no blocks ---- */
 
-/* How many bytes of the call come before the next block. @ret_all: that is all of them. */
-static size_t plain_bytes(const struct sending *s, const struct cursor *at, bool *ret_all)
+/*
+ * How many bytes of the call come before the next block. @ret_all: that is all of them. Heads of
+ * frames are read, so they have to be there; payloads do not.
+ */
+static size_t plain_bytes(struct sending *s, const struct cursor *at, bool *ret_all)
 {
 	struct http2_walk walk = http2_walk(&s->h->machine, HTTP1_REQUESTS);
+	struct cursor c = *at;
 	size_t n = 0;
 
-	*ret_all = true;
-	for (struct cursor c = *at; !at_end(&c);) {
+	while (!walk.block && !at_end(&c)) {
 		const size_t len = left_in(&c);
-		/* Heads of frames are read, so they have to be there; payloads do not. */
-		const bool legible = walk.left >= len || readable(byte_at(&c), len);
-		const size_t part = legible ? http2_plain(&walk, byte_at(&c), len) : len;
+		const size_t skip = walk.left < len ? (size_t) walk.left : len;
+		const char *head = byte_at(&c) + skip;
+		const size_t rest = least(len - skip, HTTP2_FRAME_HEAD);
 
-		n += part;
-		if (!legible) {
+		if (!legible(s, head, rest)) {
 			h2_lose(s->t, HTTP1_REQUESTS);
 			walk.left = UINT64_MAX;
+			continue;
 		}
-		if (part < len) {
-			*ret_all = false;
-			break;
-		}
+
+		const size_t part = http2_plain(&walk, byte_at(&c), skip + rest);
+
+		n += part;
 		step(&c, part);
 	}
+	*ret_all = at_end(&c);
 	return n;
 }
 
@@ -458,19 +564,22 @@ static void look_at_plain(struct sending *s, const struct cursor *at, size_t n)
 	}
 }
 
-static ssize_t put_plain(struct sending *s, const struct cursor *at, size_t n, bool more)
+/* Up to @n bytes, as many as a vector holds: *@ret_laid. */
+static ssize_t put_plain(struct sending *s, const struct cursor *at, size_t n, bool more,
+			 size_t *ret_laid)
 {
 	struct iovec v[VECTOR_MAX];
 	struct cursor c = *at;
 	size_t n_v = 0, laid = 0;
 
 	while (laid < n && n_v < VECTOR_MAX) {
-		const size_t part = left_in(&c) < n - laid ? left_in(&c) : n - laid;
+		const size_t part = least(left_in(&c), n - laid);
 
 		v[n_v++] = (struct iovec) { (void *) byte_at(&c), part };
 		laid += part;
 		step(&c, part);
 	}
+	*ret_laid = laid;
 	return put(s, v, n_v, more || laid < n);
 }
 
@@ -506,35 +615,76 @@ static void refuse(struct sending *s)
 
 enum step { GO_ON, STOP, AS_IT_STANDS };
 
-/* The rest of a piece that was begun by an earlier call, or by this one. */
-static enum step piece_step(struct sending *s, struct cursor *c, bool fresh)
+/* The rest of a piece that was begun by an earlier call. */
+static enum step again_step(struct sending *s, struct cursor *c)
 {
-	bool good = true;
+	ssize_t n = -1;
 
-	if (!fresh && guard_enter()) {
-		good = stream_pid(s->word) == life_pid() &&
-		       stream_same_socket(s->fd, s->word) && comes_again(&s->h->piece, c);
-		if (!good) {
+	if (guard_enter()) {
+		/* As the tail of HTTP/1 (traffic.c): a child may have it from its parent. */
+		if (traffic_tail_due(s->t, s->fd, s->word))
+			n = comes_again(s, c);
+		if (n < 0) {
 			h2_lose(s->t, HTTP1_REQUESTS);
 			h2_drop(s->t);
 		}
 		guard_leave();
 	}
-	if (!good)
-		return s->total == 0 ? AS_IT_STANDS : STOP;
-	put_piece(s, offered(c, (size_t) s->h->piece.len + 1) >
-			     s->h->piece.len - s->h->piece.told);
-	return tell(s, c) && s->error == 0 ? GO_ON : STOP;
+	if (n < 0)
+		return AS_IT_STANDS;
+	if (n == 0) {
+		s->error = EFAULT;
+		return STOP;
+	}
+	put_piece(s, (size_t) n, offered(c, (size_t) n + 1) > (size_t) n);
+	return tell(s, c, (size_t) n) && s->error == 0 ? GO_ON : STOP;
+}
+
+static enum step plain_step(struct sending *s, struct cursor *c, size_t n, bool all)
+{
+	size_t laid;
+	const ssize_t went = put_plain(s, c, n, !all, &laid);
+
+	if (went < 0)
+		return STOP;
+	if (guard_enter()) {
+		look_at_plain(s, c, (size_t) went);
+		guard_leave();
+	}
+	s->total += (size_t) went;
+	step(c, (size_t) went);
+	return (size_t) went == laid ? GO_ON : STOP;
+}
+
+static enum step block_step(struct sending *s, struct cursor *c)
+{
+	bool taken;
+
+	if (!guard_enter())
+		return AS_IT_STANDS;
+	taken = take_piece(s, c);
+	if (!taken && s->error != 0)
+		refuse(s);
+	else if (!taken)
+		piece_done(s->h);
+	guard_leave();
+	if (!taken)
+		return s->error == 0 ? AS_IT_STANDS : STOP;
+
+	const size_t n = s->h->piece.len;
+
+	put_piece(s, n, offered(c, n + 1) > n);
+	return tell(s, c, n) && s->error == 0 ? GO_ON : STOP;
 }
 
 static enum step next_step(struct sending *s, struct cursor *c, ssize_t (*plain)(void *arg),
 			   void *arg, ssize_t *ret)
 {
-	bool all, taken;
+	bool all;
 	size_t n;
 
 	if (s->h->piece.len > 0)
-		return piece_step(s, c, false);
+		return again_step(s, c);
 	if (!guard_enter())
 		return AS_IT_STANDS;
 	n = plain_bytes(s, c, &all);
@@ -543,37 +693,40 @@ static enum step next_step(struct sending *s, struct cursor *c, ssize_t (*plain)
 		*ret = put_all(s, c, plain, arg);
 		return STOP;
 	}
-	if (n > 0) {
-		const ssize_t went = put_plain(s, c, n, !all);
+	return n > 0 ? plain_step(s, c, n, all) : block_step(s, c);
+}
 
-		if (went < 0)
-			return STOP;
-		if (guard_enter()) {
-			look_at_plain(s, c, (size_t) went);
-			guard_leave();
-		}
-		s->total += (size_t) went;
-		step(c, (size_t) went);
-		return (size_t) went == n ? GO_ON : STOP;
+/*
+ * A call with MSG_ZEROCOPY is answered by a notice of the kernel's, for the bytes as they lie
+ * with the program; where a copy has to go in their place there is none. The kernel itself
+ * says so at times, and programs then send without.
+ */
+static bool wants_notice(struct sending *s)
+{
+	int on = 0;
+	socklen_t len = sizeof(on);
+
+	return (s->call->flags & MSG_ZEROCOPY) != 0 &&
+	       real.getsockopt(s->fd, SOL_SOCKET, SO_ZEROCOPY, &on, &len) == 0 && on != 0;
+}
+
+/* What the call returns. */
+static ssize_t answer(struct sending *s, bool whole)
+{
+	if (s->total == 0) {
+		errno = s->error != 0 ? s->error : EAGAIN;
+		return -1;
 	}
-	if (!guard_enter())
-		return AS_IT_STANDS;
-	taken = take_piece(s, c);
-	if (!taken && s->error != 0)
-		refuse(s);
-	guard_leave();
-	if (taken)
-		return piece_step(s, c, true);
-	if (s->error != 0)
-		return STOP;
-	h2_drop(s->t);
-	return s->total == 0 ? AS_IT_STANDS : STOP;
+	if (!whole && s->more && (s->call->flags & MSG_MORE) == 0)
+		traffic_uncork(s->fd);
+	return (ssize_t) s->total;
 }
 
 ssize_t h2_send(struct traffic *t, int fd, fds_word word, struct cursor *c,
 		const struct traffic_call *call, ssize_t (*plain)(void *arg), void *arg)
 {
-	struct sending s = { .t = t, .h = h2_of(t), .fd = fd, .word = word, .call = call };
+	struct sending s = { .t = t, .h = h2_of(t), .fd = fd, .word = word, .call = call,
+			     .page = NO_PAGE };
 	const struct cursor begin = *c;
 	const int refused = atomic_load_explicit(&s.h->refused, memory_order_relaxed);
 	enum step next = GO_ON;
@@ -583,22 +736,19 @@ ssize_t h2_send(struct traffic *t, int fd, fds_word word, struct cursor *c,
 		errno = refused;
 		return -1;
 	}
-	/* Copies of ours must not be what the kernel tells of having sent (MSG_ZEROCOPY). */
-	if ((call->flags & MSG_ZEROCOPY) != 0 && s.h->piece.len == 0)
+	if (wants_notice(&s)) {
+		if (traffic_tail(word)) {
+			errno = ENOBUFS;
+			return -1;
+		}
 		h2_lose(t, HTTP1_REQUESTS);
+	}
 	while (next == GO_ON && !at_end(c))
 		next = next_step(&s, c, plain, arg, &rc);
 	if (next == AS_IT_STANDS && s.total == 0)
-		return put_all(&s, &begin, plain, arg);
-	if (rc != 0)
-		return rc;
-	if (s.total > 0) {
-		if (s.error == EAGAIN && (call->flags & MSG_MORE) == 0)
-			traffic_uncork(fd);
-		return (ssize_t) s.total;
-	}
-	errno = s.error != 0 ? s.error : EAGAIN;
-	return -1;
+		rc = put_all(&s, &begin, plain, arg);
+	leave_piece(&s);
+	return rc != 0 ? rc : answer(&s, at_end(c));
 }
 
 bool h2_cut(struct traffic *t, int fd, fds_word word, const struct cursor *at, char *room,
@@ -606,7 +756,7 @@ bool h2_cut(struct traffic *t, int fd, fds_word word, const struct cursor *at, c
 {
 	const struct traffic_call call = { 0 };
 	struct sending s = { .t = t, .h = h2_of(t), .fd = fd, .word = word, .call = &call,
-			     .sealed = true };
+			     .sealed = true, .page = NO_PAGE };
 	struct iovec v[SEGMENTS];
 	size_t n_v;
 	bool all;
@@ -629,26 +779,18 @@ bool h2_cut(struct traffic *t, int fd, fds_word word, const struct cursor *at, c
 			h2_drop(t);
 		return s.error == 0;
 	}
-	n_v = lay_piece(&s.h->piece, v);
+	n_v = lay_piece(&s.h->piece, s.h->piece.len + s.h->piece.n, v);
 	for (size_t i = 0; i < n_v; i++) {
 		memcpy(room + ret->merged, v[i].iov_base, v[i].iov_len);
 		ret->merged += v[i].iov_len;
 	}
 	ret->len = ret->covers = s.h->piece.len;
-	h2_drop(t);
+	piece_done(s.h);
 	return true;
 }
 
-bool h2_flush(struct traffic *t, int fd, fds_word word, int flags)
+void h2_flush(struct traffic *t)
 {
-	const struct traffic_call call = { .flags = flags };
-	struct sending s = { .t = t, .h = h2_of(t), .fd = fd, .word = word, .call = &call };
-
-	put_piece(&s, true);
-	if (s.error != 0) {
-		errno = s.error;
-		return false;
-	}
+	h2_lose(t, HTTP1_REQUESTS);
 	h2_drop(t);
-	return true;
 }

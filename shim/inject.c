@@ -726,8 +726,11 @@ void traffic_uncork(int fd)
 /* Another thread sends on this connection just now, and maybe our tail is still to go. */
 static bool others_tail(int fd, fds_word word, int flags)
 {
-	/* In a forked child the other thread is its parent's, and sends it there. */
-	while (stream_pid(word) == life_pid() && traffic_tail(word)) {
+	/*
+	 * In a forked child the other thread is its parent's, and sends it there. A handler that
+	 * interrupted the sender itself would wait for ever.
+	 */
+	while (stream_pid(word) == life_pid() && traffic_tail(word) && !traffic_sender(word)) {
 		if (!traffic_blocks(fd, flags)) {
 			errno = EAGAIN;
 			return false;
@@ -858,15 +861,18 @@ static bool tail_went(struct traffic *t, int fd, fds_word word, int flags)
 	return false;
 }
 
+static bool is_h2(const struct traffic *t)
+{
+	return atomic_load_explicit(&t->multiplexed[HTTP1_REQUESTS], memory_order_relaxed);
+}
+
 /* HTTP/2 is known by its first bytes, and by no fewer than four of them. */
-bool traffic_speaks_h2(struct traffic *t, const struct cursor *at)
+static bool turns_to_h2(struct traffic *t, const struct cursor *at)
 {
 	char first[24];
 	struct cursor c = *at;
 	size_t n = 0;
 
-	if (atomic_load_explicit(&t->multiplexed[HTTP1_REQUESTS], memory_order_relaxed))
-		return true;
 	if (t->asked || !http1_between(&t->requests))
 		return false;
 	while (n < sizeof(first) && !at_end(&c) && readable(byte_at(&c), 1)) {
@@ -879,6 +885,11 @@ bool traffic_speaks_h2(struct traffic *t, const struct cursor *at)
 	}
 	return n >= 4 && http2_begins(HTTP1_REQUESTS, first, n) >= 0 &&
 	       h2_begins(t, HTTP1_REQUESTS);
+}
+
+bool traffic_speaks_h2(struct traffic *t, const struct cursor *at)
+{
+	return is_h2(t) || turns_to_h2(t, at);
 }
 
 /* A session's first bytes, whose plaintext is looked at from here on. */
@@ -941,19 +952,27 @@ static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const stru
 	struct sending s = { .t = t, .fd = fd, .word = word, .call = call };
 	struct cursor c = { .iov = iov, .n_iov = n_iov };
 
+	const bool h2 = is_h2(t);
+
+	/* Nothing of it will go: what the program was told to come with again is still due. */
+	if (h2 && call->vector && !readable(iov, n_iov * sizeof(*iov)))
+		return plain(arg);
+
 	const bool good = acceptable(iov, n_iov, call);
 
-	if (!good)
+	if (!good && h2)
+		h2_flush(t);
+	else if (!good)
 		http1_lost(&t->requests);
 	else
 		step(&c, 0);
 	if (at_end(&c))
 		return plain(arg);
-	if (good && sends_hello(t, word, &c))
+	if (good && !h2 && sends_hello(t, word, &c))
 		return sent_plain(fd, word, t, NULL, plain, arg);
-	if (good && traffic_speaks_h2(t, &c))
+	if (good && (h2 || turns_to_h2(t, &c)))
 		return h2_send(t, fd, word, &c, call, plain, arg);
-	if (!tail_went(t, fd, word, call->flags))
+	if (!h2 && !tail_went(t, fd, word, call->flags))
 		return -1;
 	if (!good || !traffic_followed(word))
 		return sent_plain(fd, word, t, NULL, plain, arg);
@@ -978,6 +997,7 @@ static void never_returned(void *arg)
 
 	http1_lost(&h->t->requests);
 	h->t->patch_due = false;
+	atomic_store_explicit(&h->t->sender, NULL, memory_order_relaxed);
 	if (h2) {
 		h2_lose(h->t, HTTP1_REQUESTS);
 		h2_drop(h->t);
@@ -1019,6 +1039,7 @@ ssize_t traffic_send(int fd, fds_word word, const struct iovec *iov, size_t n_io
 
 	const bool tail = atomic_load_explicit(&t->tail_len, memory_order_relaxed) > 0;
 
+	atomic_store_explicit(&t->sender, &guard, memory_order_relaxed);
 	cleanup_begin(never_returned, &h);
 	errno = before;
 	rc = send_entered(t, fd, word, iov, n_iov, call, plain, arg);
@@ -1026,6 +1047,7 @@ ssize_t traffic_send(int fd, fds_word word, const struct iovec *iov, size_t n_io
 
 	const int error = errno;
 
+	atomic_store_explicit(&t->sender, NULL, memory_order_relaxed);
 	if (tail && rc < 0 && (call->flags & MSG_MORE) == 0)
 		traffic_uncork(fd);
 
@@ -1048,8 +1070,11 @@ bool traffic_flush(int fd, fds_word word, int flags)
 	bool flushed;
 
 	cleanup_begin(never_returned, &h);
-	flushed = h2_of(t) != NULL ? h2_flush(t, fd, word, flags)
-				   : !proven(t, fd, word) || flush_tail(t, fd, word, flags);
+	flushed = true;
+	if (is_h2(t))
+		h2_flush(t);
+	else
+		flushed = !proven(t, fd, word) || flush_tail(t, fd, word, flags);
 	cleanup_end();
 
 	const int error = errno;

@@ -73,7 +73,15 @@ static bool forwarded(long n, const long a[6], fds_word word, long *ret)
 				(char *const *) a[3], (int) a[4]);
 		return true;
 	case SYS_write:
+		if (!tail_is_due(word))
+			return false;
+		*ret = write((int) a[0], (const void *) a[1], (size_t) a[2]);
+		return true;
 	case SYS_writev:
+		if (!tail_is_due(word))
+			return false;
+		*ret = writev((int) a[0], (const struct iovec *) a[1], (int) a[2]);
+		return true;
 	case SYS_sendfile:
 		if (!tail_is_due(word) || traffic_flush((int) a[0], word, 0))
 			return false;

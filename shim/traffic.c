@@ -153,6 +153,7 @@ bool traffic_begins(fds_word word, bool inbound)
 	t->asked = t->added = t->head_open = t->line_said = false;
 	t->queued = t->ids_taken = t->rewrite = t->injected = false;
 	t->patch_due = false;
+	atomic_store_explicit(&t->sender, NULL, memory_order_relaxed);
 	atomic_store_explicit(&t->tail_len, 0, memory_order_relaxed);
 	t->arena_blob = t->out_blob = 0;
 	if (!inbound && settings->trace) {
@@ -327,6 +328,12 @@ bool traffic_tail(fds_word word)
 	return stream_http(word) != STREAM_NOT_HTTP &&
 	       atomic_load_explicit(&traffic_at(word)->tail_len, memory_order_acquire) > 0 &&
 	       stream_lasts(word);
+}
+
+bool traffic_sender(fds_word word)
+{
+	/* Relaxed: what another thread writes here is not this thread's guard. */
+	return atomic_load_explicit(&traffic_at(word)->sender, memory_order_relaxed) == &guard;
 }
 
 /* ---- what cannot be followed ---- */

@@ -49,6 +49,7 @@ struct traffic {
 	uint8_t patched;               /* digits of @patch that went of an id that was cut */
 	bool patch_due;                /* the others are to go in the place of @patch_old's … */
 	uint32_t patch_after;          /* … after so many of the program's bytes */
+	_Atomic(const void *) sender;  /* guard of the thread that is in traffic_send(); NULL */
 	_Atomic uint32_t tail_len;     /* bytes of our fields still to be sent */
 	uint32_t tail_at;              /* where they begin in @block */
 	uint64_t tail_unseen;          /* stream_unseen() when they were left */
@@ -98,6 +99,9 @@ static inline void traffic_leave(fds_word word, enum stream_lane lane)
 {
 	stream_lane_give(word, lane);
 }
+
+/* traffic_sender - is it the calling thread that sends on it just now, below a handler? */
+bool traffic_sender(fds_word word);
 
 /* traffic_push - a request's head is complete; false: too many are in flight */
 bool traffic_push(struct traffic *t, enum http1_method method, struct request_token token);

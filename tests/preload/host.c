@@ -301,6 +301,17 @@ struct breaker_totals totals_of(const char *key)
 	return b != NULL ? breaker_totals(b) : (struct breaker_totals){0};
 }
 
+uint64_t host_counted(enum metrics_counter which)
+{
+	const struct state *state = table();
+	static struct metrics_sums sums;
+
+	if (state == NULL)
+		return 0;
+	metrics_sum(&state->metrics, &sums);
+	return sums.counters[which];
+}
+
 uint64_t requests_of(const char *key)
 {
 	const struct breaker *b = breaker_of(key);

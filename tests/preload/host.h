@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "core/breaker.h"
+#include "core/metrics.h"
 
 #define TRIP_AT 2 /* AGENTSHIM_CONSECUTIVE_FAILURES of these tests */
 
@@ -77,6 +78,8 @@ struct breaker *breaker_of(const char *key);
 enum breaker_state state_of(const char *key);
 /* Over all generations; zeros when there is no breaker. */
 struct breaker_totals totals_of(const char *key);
+/* What a coverage counter of the service says; 0 when there is no file yet. */
+uint64_t host_counted(enum metrics_counter which);
 /* Calls asked for in the breaker's present generation. */
 uint64_t requests_of(const char *key);
 /* The open time of the peer's breaker is over. */

@@ -90,12 +90,13 @@ static inline char *made_text(struct made *m, size_t n)
 static inline void made_add(struct made *m, const char *name, const char *value)
 {
 	nghttp2_nv *f = &m->fields[m->n_fields++];
+	const size_t name_len = strlen(name), value_len = strlen(value);
 
 	*f = (nghttp2_nv){
-		.name = (uint8_t *) strcpy(made_text(m, strlen(name)), name),
-		.value = (uint8_t *) strcpy(made_text(m, strlen(value)), value),
-		.namelen = strlen(name),
-		.valuelen = strlen(value),
+		.name = memcpy(made_text(m, name_len), name, name_len),
+		.value = memcpy(made_text(m, value_len), value, value_len),
+		.namelen = name_len,
+		.valuelen = value_len,
 		.flags = made_draw(m, 8) == 0 ? NGHTTP2_NV_FLAG_NO_INDEX : 0,
 	};
 }
