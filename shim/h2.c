@@ -509,6 +509,11 @@ static void stream_ended(struct traffic *t, struct h2 *h, struct h2_stream *st, 
 		finish(h, st, SPAN_NO_ERROR);
 }
 
+static uint64_t due_of(const struct h2_stream *st)
+{
+	return st->timeout_ns > DUE_NS ? st->timeout_ns - DUE_NS : st->timeout_ns;
+}
+
 /* The program let go of a call that it made. Returns why its span failed. */
 static enum span_error given_up(struct h2 *h, struct h2_stream *st, fds_word word)
 {
@@ -518,7 +523,7 @@ static enum span_error given_up(struct h2 *h, struct h2_stream *st, fds_word wor
 
 	if (atomic_load_explicit(&st->answered, memory_order_acquire))
 		return SPAN_NO_ERROR;
-	if (st->timeout_ns > DUE_NS && waited >= st->timeout_ns - DUE_NS && !begun) {
+	if (st->timeout_ns > 0 && waited >= due_of(st) && !begun) {
 		rpc_ends(st, RPC_DEADLINE_EXCEEDED);
 		settle(h, st, word,
 		       (struct verdict) { .by = BY_RPC, .status = RPC_DEADLINE_EXCEEDED });
