@@ -906,6 +906,7 @@ bool traffic_cut(struct traffic *t, int fd, fds_word word, const struct cursor *
 	struct portion p;
 	struct cursor c = *at;
 	size_t patched, before;
+	bool adds;
 
 	cut_piece(t, fd, word, at, first, &p, &ret->error);
 	if (p.refused)
@@ -913,14 +914,21 @@ bool traffic_cut(struct traffic *t, int fd, fds_word word, const struct cursor *
 	ret->len = p.len;
 	ret->covers = ret->merged = 0;
 	patched = p.patches ? least(p.len, p.patch_at + TRAFFIC_PATCH - p.patch_from) : 0;
-	before = p.fields != NULL && !t->injected ? p.at : 0;
-	ret->covers = patched > before ? patched : before;
-	if (before > 0 && ret->covers + p.fields_len > BLOB_SIZE) {
-		traffic_count(METRICS_NO_ROOM);
-		ret->covers = before = 0;
+	adds = p.fields != NULL && !t->injected;
+	before = adds ? p.at : 0;
+	/* A head that leaves no room for our fields goes first, and they by themselves. */
+	if (adds && before > 0 && before + p.fields_len > BLOB_SIZE) {
+		take_back(t, &p, before);
+		note_patch(t, &p, before);
+		ret->len = before;
+		return true;
 	}
-	if (ret->covers > BLOB_SIZE)
-		ret->covers = 0;
+	/*
+	 * As much as there is room for goes with it: a blank line in a record of its own would
+	 * wait for the peer's acknowledgement of the head (Nagle).
+	 */
+	if (adds || (patched > 0 && patched <= BLOB_SIZE))
+		ret->covers = least(p.len, BLOB_SIZE - (adds ? p.fields_len : 0));
 	for (size_t n = 0; n < ret->covers;) {
 		const size_t part = least(left_in(&c), ret->covers - n);
 
@@ -931,7 +939,7 @@ bool traffic_cut(struct traffic *t, int fd, fds_word word, const struct cursor *
 	ret->merged = ret->covers;
 	if (p.patches && patched <= ret->covers && patched > p.patch_at)
 		memcpy(room + p.patch_at, t->patch + p.patch_from, patched - p.patch_at);
-	if (before > 0) {
+	if (adds) {
 		memmove(room + before + p.fields_len, room + before, ret->covers - before);
 		memcpy(room + before, p.fields, p.fields_len);
 		ret->merged += p.fields_len;

@@ -148,6 +148,9 @@ static ssize_t send_all(struct sending *s)
 	ssize_t rc = 0;
 
 	while (t->held.done < s->n) {
+		/* What the program has not heard of it may send from elsewhere, or not at all. */
+		if (s->writer->parts && t->held.done > 0 && t->held.len == 0)
+			return stopped(s, 0);
 		if (t->held.len > 0) {
 			if (!write_merged(s, &rc))
 				return rc;
