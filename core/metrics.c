@@ -49,6 +49,7 @@ static const char *const names[METRICS_COUNTERS] = {
 	[METRICS_OPAQUE_H2_MEMORY] = "opaque_h2_memory",
 	[METRICS_OPAQUE_H2_SETTINGS] = "opaque_h2_settings",
 	[METRICS_STREAMS_UNFOLLOWED] = "streams_unfollowed",
+	[METRICS_TLS_CONNECTIONS] = "tls_connections",
 };
 
 /* Masked: what follows @m is not ours to count in. */

@@ -47,6 +47,7 @@ enum metrics_counter {
 	METRICS_OPAQUE_H2_MEMORY,  /* a header table larger than we follow */
 	METRICS_OPAQUE_H2_SETTINGS,
 	METRICS_STREAMS_UNFOLLOWED, /* more at once on a connection than are followed */
+	METRICS_TLS_CONNECTIONS,   /* followed inside TLS, whatever is spoken there */
 	METRICS_COUNTERS,
 	METRICS_COUNTERS_MAX = 64
 };

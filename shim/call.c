@@ -14,6 +14,8 @@
 #include "shim/serve.h"
 #include "shim/shared.h"
 
+#define HTTPS_PORT 443 /* where none is named */
+
 /* Which field of a head each field that we send is. */
 static const struct {
 	const char *name;
@@ -180,11 +182,13 @@ void call_describe(struct request *r, struct propagate_value method,
 	const struct propagate_value path = serve_path(target, &query);
 	const struct propagate_value name = serve_host(host, &port);
 
+	if (guard.plaintext) {
+		r->span.span.bits |= SPAN_TLS_INSIDE;
+		port = port != 0 ? port : HTTPS_PORT;
+	}
 	span_texts(&r->span, method.at, method.len, path.at, path.len, name.at, name.len);
 	r->span.span.port = port;
 	r->span.span.protocol = (uint8_t) protocol;
-	if (guard.plaintext)
-		r->span.span.bits |= SPAN_TLS_INSIDE;
 }
 
 struct sending {

@@ -873,6 +873,13 @@ bool stream_saw_all(int fd, fds_word word, bool first)
 	return stream_unseen(fd, word) == 0;
 }
 
+bool stream_alive(fds_word word)
+{
+	const uint64_t seen = atomic_load_explicit(&stream_of(word)->word, memory_order_acquire);
+
+	return generation_of(seen) == generation_of(word) && phase_of(seen) != FREE;
+}
+
 int stream_fd(fds_word word)
 {
 	return atomic_load_explicit(&stream_of(word)->fd, memory_order_relaxed);

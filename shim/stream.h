@@ -99,6 +99,9 @@ bool stream_lasts(fds_word word);
 uint64_t stream_unseen(int fd, fds_word word);
 bool stream_saw_all(int fd, fds_word word, bool first);
 
+/* stream_alive - has it not ended? Context: any thread. */
+bool stream_alive(fds_word word);
+
 /* stream_fd - a descriptor of it; it may be another file's by now */
 int stream_fd(fds_word word);
 

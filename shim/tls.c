@@ -12,97 +12,173 @@
 #include "shim/stream.h"
 #include "shim/traffic_place.h"
 
-#define PLACES    16384 /* sessions at once; of further ones the oldest are forgotten */
-#define PROBES    8
-#define ANNOUNCED 1 /* as a word: the session is known, its connection is not yet */
+#define WAYS 8    /* of one set */
+#define SETS 2048 /* sixteen thousand sessions at once; further ones go unfollowed */
 
-/* A key and whose it is. Written word 0, key, word; read word, key, word. */
-struct place {
-	_Atomic uint64_t key; /* 0: never used */
+#define ANNOUNCED ((fds_word) 0)       /* the session is known, its connection is not yet */
+#define NOBODY    ((fds_word) 1 << 32) /* two connections that live began with the same number */
+
+/*
+ * A number and whose it is. The sequence is odd while it is being written, and changes with it:
+ * two threads that find the same place free must not make one's connection the other's.
+ */
+struct entry {
+	_Atomic uint32_t sequence; /* 0: never used */
+	_Atomic uint32_t age;      /* by the clock of entries */
+	_Atomic uint64_t key[2];   /* half of the number, and the side in its lowest bit */
 	_Atomic uint64_t word;
 };
 
-static struct place places[PLACES];
+static struct entry table[SETS][WAYS];
+static _Atomic uint32_t entries;
 
-/* Random as the number is, some of its bits are as good as all. */
-static uint64_t key_of(const unsigned char random[TLS_RANDOM], bool inbound)
+struct key {
+	uint64_t half[2];
+};
+
+/*
+ * The last half: the first may tell the time. What a process is asked is told from what it asks.
+ * False: there is no number yet.
+ */
+static bool key_of(const unsigned char random[TLS_RANDOM], bool inbound, struct key *ret)
 {
-	uint64_t a, b;
-
-	memcpy(&a, random + 8, sizeof(a));
-	memcpy(&b, random + 24, sizeof(b));
-	/* What a process is asked is told from what it asks: its peers may choose a number that
-	 * they have seen. */
-	a ^= b * UINT64_C(0x9e3779b97f4a7c15);
-	return a << 1 | inbound;
+	memcpy(ret->half, random + TLS_RANDOM - sizeof(ret->half), sizeof(ret->half));
+	if ((ret->half[0] | ret->half[1]) == 0)
+		return false;
+	ret->half[0] = (ret->half[0] & ~UINT64_C(1)) | inbound;
+	return true;
 }
 
-static struct place *place_at(uint64_t key, unsigned i)
+static struct entry *set_of(const struct key *k)
 {
-	return &places[((key >> 1) + i) % PLACES];
+	return table[(k->half[0] >> 1 ^ k->half[1]) % SETS];
 }
 
-static bool in_use(const struct place *p)
+/* What is in @e, unless it was written just now. */
+static bool look(struct entry *e, struct key *ret_key, fds_word *ret_word, uint32_t *ret_sequence)
 {
-	const uint64_t word = atomic_load_explicit(&p->word, memory_order_acquire);
+	/* Acquire, each: as recall() of library.c. */
+	const uint32_t sequence = atomic_load_explicit(&e->sequence, memory_order_acquire);
 
-	return word == ANNOUNCED || (word != 0 && stream_lasts(word));
+	ret_key->half[0] = atomic_load_explicit(&e->key[0], memory_order_acquire);
+	ret_key->half[1] = atomic_load_explicit(&e->key[1], memory_order_acquire);
+	*ret_word = atomic_load_explicit(&e->word, memory_order_acquire);
+	*ret_sequence = sequence;
+	return sequence != 0 && sequence % 2 == 0 &&
+	       atomic_load_explicit(&e->sequence, memory_order_relaxed) == sequence;
 }
 
-static struct place *find(uint64_t key)
+static struct entry *find(const struct key *k, fds_word *ret_word, uint32_t *ret_sequence)
 {
-	for (unsigned i = 0; i < PROBES; i++) {
-		struct place *p = place_at(key, i);
+	struct entry *set = set_of(k);
+	struct key seen;
 
-		/* Acquire: pairs with note(). */
-		if (atomic_load_explicit(&p->key, memory_order_acquire) == key)
-			return p;
-	}
+	for (unsigned i = 0; i < WAYS; i++)
+		if (look(&set[i], &seen, ret_word, ret_sequence) &&
+		    seen.half[0] == k->half[0] && seen.half[1] == k->half[1])
+			return &set[i];
 	return NULL;
 }
 
-/* Its place, or that of one that is over, or of any. */
-static void note(uint64_t key, uint64_t word)
+static bool lives(fds_word word)
 {
-	struct place *p = find(key);
+	return word != ANNOUNCED && word != NOBODY && stream_alive(word);
+}
 
-	/* One number of two connections: the first has it. */
-	if (p != NULL && in_use(p) &&
-	    atomic_load_explicit(&p->word, memory_order_relaxed) != ANNOUNCED)
-		return;
-	for (unsigned i = 0; p == NULL && i < PROBES; i++) {
-		if (!in_use(place_at(key, i)))
-			p = place_at(key, i);
+/* False: another thread writes there, or has written. */
+static bool put(struct entry *e, uint32_t sequence, const struct key *k, fds_word word)
+{
+	if (sequence % 2 != 0 ||
+	    !atomic_compare_exchange_strong_explicit(&e->sequence, &sequence, sequence + 1,
+						     memory_order_acquire, memory_order_relaxed))
+		return false;
+	atomic_store_explicit(&e->key[0], k->half[0], memory_order_release);
+	atomic_store_explicit(&e->key[1], k->half[1], memory_order_release);
+	atomic_store_explicit(&e->word, word, memory_order_release);
+	/* Relaxed: of the order of ages nothing but the choice of a victim depends. */
+	atomic_store_explicit(&e->age,
+			      atomic_fetch_add_explicit(&entries, 1, memory_order_relaxed),
+			      memory_order_relaxed);
+	/* Release: pairs with look(). A fork in the middle leaves the child one entry less. */
+	atomic_store_explicit(&e->sequence, sequence + 2, memory_order_release);
+	return true;
+}
+
+/* One that is free, else the oldest whose stream has ended or that waits for one; or NULL. */
+static struct entry *room(const struct key *k, uint32_t *ret_sequence)
+{
+	struct entry *set = set_of(k), *best = NULL;
+	uint32_t best_age = 0;
+
+	for (unsigned i = 0; i < WAYS; i++) {
+		const uint32_t age = atomic_load_explicit(&set[i].age, memory_order_relaxed);
+		struct key seen;
+		fds_word word;
+		uint32_t sequence;
+		const bool good = look(&set[i], &seen, &word, &sequence);
+
+		if (sequence == 0) {
+			*ret_sequence = 0;
+			return &set[i];
+		}
+		if (!good || lives(word) || (best != NULL && (int32_t) (age - best_age) >= 0))
+			continue;
+		best = &set[i];
+		best_age = age;
+		*ret_sequence = sequence;
 	}
-	if (p == NULL)
-		p = place_at(key, (unsigned) (key % PROBES));
-	atomic_store_explicit(&p->word, 0, memory_order_relaxed);
-	/* Release, both: whoever finds the key finds no older word with it. */
-	atomic_store_explicit(&p->key, key, memory_order_release);
-	atomic_store_explicit(&p->word, word, memory_order_release);
+	return best;
+}
+
+static bool add(const struct key *k, fds_word word)
+{
+	uint32_t sequence;
+	struct entry *e = room(k, &sequence);
+
+	return e != NULL && put(e, sequence, k, word);
+}
+
+/*
+ * The hello with this number was seen on @word. Whoever reads the wire may send another's again:
+ * then it is nobody's, as it would be a guess whose session is meant.
+ */
+static bool note(const struct key *k, fds_word word)
+{
+	fds_word old;
+	uint32_t sequence;
+	struct entry *e = find(k, &old, &sequence);
+
+	if (e == NULL)
+		return add(k, word);
+	if (old == word)
+		return true;
+	if (old != NOBODY && !lives(old))
+		return put(e, sequence, k, word);
+	(void) put(e, sequence, k, NOBODY);
+	return false;
 }
 
 fds_word tls_link(const unsigned char random[TLS_RANDOM], bool inbound)
 {
-	const uint64_t key = key_of(random, inbound);
-	const struct place *p = find(key);
-	uint64_t word;
+	struct key k;
+	fds_word word;
+	uint32_t sequence;
 
-	if (p == NULL)
+	if (!key_of(random, inbound, &k) || find(&k, &word, &sequence) == NULL || !lives(word) ||
+	    stream_http(word) == STREAM_NOT_HTTP)
 		return 0;
-	word = atomic_load_explicit(&p->word, memory_order_acquire);
-	if (atomic_load_explicit(&p->key, memory_order_relaxed) != key || word == ANNOUNCED ||
-	    word == 0 || !stream_lasts(word))
-		return 0;
+	traffic_claimed(word);
 	return word;
 }
 
 void tls_announce(const unsigned char random[TLS_RANDOM])
 {
-	static const unsigned char none[TLS_RANDOM];
+	struct key k;
+	fds_word word;
+	uint32_t sequence;
 
-	if (memcmp(random, none, sizeof(none)) != 0)
-		note(key_of(random, false), ANNOUNCED);
+	if (key_of(random, false, &k) && find(&k, &word, &sequence) == NULL)
+		(void) add(&k, ANNOUNCED);
 }
 
 bool tls_may_be_hello(const char *bytes, size_t n)
@@ -118,15 +194,21 @@ bool tls_may_be_hello(const char *bytes, size_t n)
 bool tls_hello(fds_word word, const char *bytes, bool inbound)
 {
 	const unsigned char *random = (const unsigned char *) bytes + TLS_HELLO - TLS_RANDOM;
-	const uint64_t key = key_of(random, inbound);
-	const struct place *p = find(key);
+	struct key k;
+	fds_word known;
+	uint32_t sequence;
 
+	if (!key_of(random, inbound, &k))
+		return false;
 	/* What is received may be somebody's later; what is sent was somebody's before. */
 	if (!inbound && !guard_tls() &&
-	    (p == NULL || atomic_load_explicit(&p->word, memory_order_acquire) != ANNOUNCED))
+	    (find(&k, &known, &sequence) == NULL || known != ANNOUNCED))
 		return false;
-	note(key, word);
+	if (!note(&k, word))
+		return false;
 	stream_http_ends(-1, word, STREAM_TLS);
+	if (!inbound || guard_tls())
+		traffic_claimed(word);
 	return true;
 }
 

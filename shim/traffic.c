@@ -23,6 +23,7 @@
 
 #define CHUNK_BITS      5     /* chunks and numbers as stream.c has them */
 #define CHUNKS          32768
+#define UNCLAIMED_MAX   4     /* reads of ciphertext after a hello that nobody shows us inside */
 #define METHOD_SHIFT    28
 #define PLACE_MASK      ((UINT32_C(1) << METHOD_SHIFT) - 1)
 
@@ -148,6 +149,10 @@ bool traffic_begins(fds_word word, bool inbound)
 	memset(&t->held, 0, sizeof(t->held));
 	atomic_store_explicit(&t->holds, false, memory_order_relaxed);
 	atomic_store_explicit(&t->secure, false, memory_order_relaxed);
+	atomic_store_explicit(&t->claimed, false, memory_order_relaxed);
+	atomic_store_explicit(&t->read_to, 0, memory_order_relaxed);
+	t->framed = false;
+	t->sealed_reads = 0;
 	t->hello_n = 0;
 	t->owner = t->making = (struct request_token) { 0 };
 	t->asked = t->added = t->head_open = t->line_said = false;
@@ -669,9 +674,54 @@ void traffic_turn(fds_word word)
 		turn_to_owner(traffic_at(word));
 }
 
+/* ---- ciphertext ---- */
+
+static bool sealed(fds_word word)
+{
+	return stream_http(word) == STREAM_TLS && !guard.plaintext;
+}
+
+void traffic_claimed(fds_word word)
+{
+	struct traffic *t = traffic_at(word);
+
+	if (stream_http(word) != STREAM_TLS ||
+	    atomic_exchange_explicit(&t->claimed, true, memory_order_relaxed))
+		return;
+	t->framed = guard_tls();
+	traffic_count(METRICS_TLS_CONNECTIONS);
+}
+
+/* Whoever reads it so often does not show us what is inside (Java's own TLS): let go of it. */
+static void sealed_read(int fd, fds_word word)
+{
+	struct traffic *t = traffic_at(word);
+
+	if (!t->inbound || atomic_load_explicit(&t->claimed, memory_order_relaxed) ||
+	    ++t->sealed_reads < UNCLAIMED_MAX)
+		return;
+	traffic_count(METRICS_OPAQUE_NOT_HTTP);
+	stream_http_ends(fd, word, STREAM_NOT_HTTP);
+}
+
+/* Where all of it came from below our hooks and now does not, something writes past them. */
+static void sealed_wrote(fds_word word)
+{
+	struct traffic *t = traffic_at(word);
+
+	if (t->framed && !guard_tls())
+		atomic_store_explicit(&t->lost[traffic_lane(STREAM_OUT)], true,
+				      memory_order_relaxed);
+}
+
 void traffic_read(int fd, fds_word word, const struct iovec *iov, size_t n_iov, size_t n,
 		  uint32_t mark)
 {
+	if (sealed(word)) {
+		sealed_read(fd, word);
+		return;
+	}
+
 	struct traffic *t = traffic_enter(word, STREAM_IN);
 
 	if (t == NULL && stream_inbound(word)) /* to what we do not know */
@@ -701,6 +751,11 @@ void traffic_peeked(int fd, fds_word word)
 void traffic_wrote(int fd, fds_word word, const struct iovec *iov, size_t n_iov, size_t n,
 		   uint32_t mark)
 {
+	if (sealed(word)) {
+		sealed_wrote(word);
+		return;
+	}
+
 	struct traffic *t = traffic_enter(word, STREAM_OUT);
 
 	if (t == NULL)
@@ -754,6 +809,8 @@ enum span_error traffic_error(int error)
 	case ECONNRESET:
 	case EPIPE:
 		return SPAN_RESET;
+	case EPROTO: /* no socket's: what a fault of TLS is handed on as */
+		return SPAN_TLS;
 	default:
 		return SPAN_OTHER;
 	}
@@ -761,11 +818,22 @@ enum span_error traffic_error(int error)
 
 void traffic_read_end(int fd, fds_word word, int error)
 {
+	if (sealed(word)) { /* what is inside may still be there to be read */
+		atomic_store_explicit(&traffic_at(word)->read_to, 1 + error, memory_order_relaxed);
+		return;
+	}
+
 	struct traffic *t = traffic_enter(word, STREAM_IN);
 
 	(void) fd;
 	if (t == NULL)
 		return;
+
+	/* An end without notice is a fault of TLS to its library: the socket knows better. */
+	const int read_to = atomic_load_explicit(&t->read_to, memory_order_relaxed);
+
+	if (error != 0 && read_to != 0)
+		error = read_to - 1;
 	if (!t->inbound) {
 		if (settings->trace)
 			turn_to_owner(t);

@@ -54,6 +54,9 @@ bool traffic_greeted(fds_word word);
 /* traffic_secure - the handshake of TLS is over: well, or not (an errno) */
 void traffic_secure(fds_word word, int error);
 
+/* traffic_claimed - a session is known to be the connection's. Context: any thread. */
+void traffic_claimed(fds_word word);
+
 /* traffic_turn - the program asks how the connect fared: it turns to whom that is for. */
 void traffic_turn(fds_word word);
 

@@ -66,6 +66,10 @@ struct traffic {
 	} held;
 	_Atomic bool holds;            /* something is held */
 	_Atomic bool secure;           /* the handshake is over */
+	_Atomic bool claimed;          /* a session of a library's is known to be its own */
+	_Atomic int read_to;           /* 1 + errno (0: the end) that the socket was read to; 0 */
+	bool framed;                   /* its hello came from below our hooks, and all since */
+	uint8_t sealed_reads;          /* while nobody has claimed it */
 	uint8_t hello_n;               /* bytes of @hello, as the peer's first ones come */
 	char hello[TLS_HELLO];
 	_Atomic uint32_t h2;           /* 1 + number of its place, when it is HTTP/2; 0 */
