@@ -12,6 +12,7 @@
 #include "shim/guard.h"
 #include "shim/library.h"
 #include "shim/life.h"
+#include "shim/real.h"
 #include "shim/tls.h"
 #include "shim/traffic_place.h"
 
@@ -25,7 +26,22 @@ struct datum {
 	unsigned int size;
 };
 
-enum function { RECORD_SEND, RECORD_RECV, HANDSHAKE, SESSION_GET_RANDOM, ERROR_IS_FATAL, FUNCTIONS };
+enum function {
+	RECORD_SEND,
+	RECORD_RECV,
+	HANDSHAKE,
+	SESSION_GET_RANDOM,
+	ERROR_IS_FATAL,
+	RECORD_SEND2,
+	RECORD_SEND_RANGE,
+	RECORD_SEND_FILE,
+	RECORD_SEND_EARLY_DATA,
+	RECORD_RECV_SEQ,
+	RECORD_RECV_PACKET,
+	RECORD_UNCORK,
+	BYE,
+	FUNCTIONS
+};
 
 static const char *const names[] = {
 	[RECORD_SEND] = "gnutls_record_send",
@@ -33,6 +49,14 @@ static const char *const names[] = {
 	[HANDSHAKE] = "gnutls_handshake",
 	[SESSION_GET_RANDOM] = "gnutls_session_get_random",
 	[ERROR_IS_FATAL] = "gnutls_error_is_fatal",
+	[RECORD_SEND2] = "gnutls_record_send2",
+	[RECORD_SEND_RANGE] = "gnutls_record_send_range",
+	[RECORD_SEND_FILE] = "gnutls_record_send_file",
+	[RECORD_SEND_EARLY_DATA] = "gnutls_record_send_early_data",
+	[RECORD_RECV_SEQ] = "gnutls_record_recv_seq",
+	[RECORD_RECV_PACKET] = "gnutls_record_recv_packet",
+	[RECORD_UNCORK] = "gnutls_record_uncork",
+	[BYE] = "gnutls_bye",
 };
 
 _Static_assert(FUNCTIONS <= LIBRARY_FUNCTIONS, "a library has places for all of them");
@@ -44,6 +68,18 @@ enum { E_PUSH_ERROR = -53, E_INTERNAL = -59 };
 ssize_t gnutls_record_send(gnutls_session_t session, const void *data, size_t n);
 ssize_t gnutls_record_recv(gnutls_session_t session, void *data, size_t n);
 int gnutls_handshake(gnutls_session_t session);
+struct range; /* gnutls_range_st */
+struct packet; /* gnutls_packet_t points to one */
+ssize_t gnutls_record_send2(gnutls_session_t session, const void *data, size_t n, size_t pad,
+			    unsigned flags);
+ssize_t gnutls_record_send_range(gnutls_session_t session, const void *data, size_t n,
+				 const struct range *range);
+ssize_t gnutls_record_send_file(gnutls_session_t session, int fd, off_t *offset, size_t n);
+ssize_t gnutls_record_send_early_data(gnutls_session_t session, const void *data, size_t n);
+ssize_t gnutls_record_recv_seq(gnutls_session_t session, void *data, size_t n, unsigned char *seq);
+ssize_t gnutls_record_recv_packet(gnutls_session_t session, struct packet **packet);
+int gnutls_record_uncork(gnutls_session_t session, unsigned flags);
+int gnutls_bye(gnutls_session_t session, int how);
 
 typedef void get_random(gnutls_session_t session, struct datum *client, struct datum *server);
 typedef int is_fatal(int error);
@@ -57,8 +93,8 @@ struct caller {
 	fds_word word;                 /* 0: not known, or not yet */
 };
 
-/* Which side it is on nothing tells us; a number is mostly of one. */
-static void link_session(struct caller *c, gnutls_session_t session)
+/* Which side it is on nothing tells us: a number that both sides in here have is of neither. */
+static void link_session(struct caller *c, gnutls_session_t session, bool announces)
 {
 	library_function *f = c->library->functions[SESSION_GET_RANDOM];
 	struct datum client = { NULL, 0 };
@@ -68,10 +104,14 @@ static void link_session(struct caller *c, gnutls_session_t session)
 		return;
 	((get_random *) f)(session, &client, NULL);
 	if (client.data != NULL && client.size == TLS_RANDOM) {
-		c->word = tls_link(client.data, false);
-		c->inbound = c->word == 0;
-		if (c->inbound)
-			c->word = tls_link(client.data, true);
+		const fds_word out = tls_link(client.data, false);
+		const fds_word in = tls_link(client.data, true);
+
+		c->inbound = out == 0;
+		c->word = out == 0 || in == 0 ? out | in : 0;
+		/* With a transport of its own the hello is the program's to send. */
+		if (announces && out == 0 && in == 0)
+			tls_announce(client.data);
 	}
 	guard_leave();
 }
@@ -85,9 +125,10 @@ static struct caller caller_of(const void *address, gnutls_session_t session, en
 		c.library = NULL;
 		return c;
 	}
-	c.ours = armed && !library_calls_itself(c.library, address);
+	/* From our own address: gnutls_record_send() jumps to gnutls_record_send2() as its last act. */
+	c.ours = armed && !library_calls_itself(c.library, address) && !real_is_ours(address);
 	if (c.ours)
-		link_session(&c, session);
+		link_session(&c, session, false);
 	return c;
 }
 
@@ -115,17 +156,29 @@ EXPORT int gnutls_handshake(gnutls_session_t session)
 	rc = REAL(c.library, HANDSHAKE, gnutls_handshake)(session);
 	guard_tls_leave(outer);
 	saved = errno;
-	link_session(&c, session);
+	link_session(&c, session, rc < 0);
 	if (c.word != 0 && (rc == 0 || fatal(&c, rc)))
 		tls_shook_hands(c.word, rc == 0 ? 0 : EPROTO);
 	errno = saved;
 	return rc;
 }
 
+static void was_read(const struct caller *c, const void *data, size_t n, ssize_t rc, uint32_t mark)
+{
+	const int saved = errno;
+
+	if (c->word != 0 && rc > 0)
+		tls_read(c->word, data, (size_t) rc, mark);
+	else if (c->word != 0 && rc == 0 && n > 0)
+		tls_read_end(c->word, 0);
+	else if (c->word != 0 && fatal(c, rc))
+		tls_read_end(c->word, EPROTO);
+	errno = saved;
+}
+
 EXPORT ssize_t gnutls_record_recv(gnutls_session_t session, void *data, size_t n)
 {
 	struct caller c = CALLER(session, RECORD_RECV);
-	int saved;
 
 	if (c.library == NULL)
 		return E_INTERNAL;
@@ -137,20 +190,77 @@ EXPORT ssize_t gnutls_record_recv(gnutls_session_t session, void *data, size_t n
 	const ssize_t rc = REAL(c.library, RECORD_RECV, gnutls_record_recv)(session, data, n);
 
 	guard_tls_leave(outer);
-	saved = errno;
+	was_read(&c, data, n, rc, mark);
+	return rc;
+}
+
+EXPORT ssize_t gnutls_record_recv_seq(gnutls_session_t session, void *data, size_t n,
+				      unsigned char *seq)
+{
+	struct caller c = CALLER(session, RECORD_RECV_SEQ);
+
+	if (c.library == NULL)
+		return E_INTERNAL;
+	if (!c.ours)
+		return REAL(c.library, RECORD_RECV_SEQ, gnutls_record_recv_seq)(session, data, n,
+										seq);
+
+	const uint32_t mark = c.word != 0 ? tls_mark(c.word, false) : 0;
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const ssize_t rc =
+		REAL(c.library, RECORD_RECV_SEQ, gnutls_record_recv_seq)(session, data, n, seq);
+
+	guard_tls_leave(outer);
+	was_read(&c, data, n, rc, mark);
+	return rc;
+}
+
+/* The bytes stay in the library, and go to the program by calls that we do not see. */
+EXPORT ssize_t gnutls_record_recv_packet(gnutls_session_t session, struct packet **packet)
+{
+	struct caller c = CALLER(session, RECORD_RECV_PACKET);
+
+	if (c.library == NULL)
+		return E_INTERNAL;
+	if (!c.ours)
+		return REAL(c.library, RECORD_RECV_PACKET, gnutls_record_recv_packet)(session,
+										      packet);
+
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const ssize_t rc =
+		REAL(c.library, RECORD_RECV_PACKET, gnutls_record_recv_packet)(session, packet);
+
+	guard_tls_leave(outer);
 	if (c.word != 0 && rc > 0)
-		tls_read(c.word, data, (size_t) rc, mark);
-	else if (c.word != 0 && rc == 0 && n > 0)
-		tls_read_end(c.word, 0);
-	else if (c.word != 0 && fatal(&c, rc))
-		tls_read_end(c.word, EPROTO);
-	errno = saved;
+		tls_lost(c.word, false);
+	else
+		was_read(&c, NULL, 1, rc, 0);
+	return rc;
+}
+
+EXPORT int gnutls_bye(gnutls_session_t session, int how)
+{
+	struct caller c = CALLER(session, BYE);
+
+	if (c.library == NULL)
+		return E_INTERNAL;
+	if (!c.ours)
+		return REAL(c.library, BYE, gnutls_bye)(session, how);
+	if (c.word != 0)
+		tls_parts(c.word);
+
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const int rc = REAL(c.library, BYE, gnutls_bye)(session, how);
+
+	guard_tls_leave(outer);
 	return rc;
 }
 
 struct write {
 	const struct library *library;
 	gnutls_session_t session;
+	size_t pad;      /* of gnutls_record_send2() */
+	unsigned flags;
 };
 
 static ssize_t write_some(void *arg, const void *buf, size_t n)
@@ -164,27 +274,126 @@ static ssize_t write_some(void *arg, const void *buf, size_t n)
 	return rc;
 }
 
+static ssize_t write_some2(void *arg, const void *buf, size_t n)
+{
+	const struct write *w = arg;
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const ssize_t rc = REAL(w->library, RECORD_SEND2, gnutls_record_send2)(
+		w->session, buf, n, w->pad, w->flags);
+
+	guard_tls_leave(outer);
+	return rc;
+}
+
+static ssize_t write_as(struct caller *c, struct write *w, const void *data, size_t n,
+			ssize_t (*some)(void *arg, const void *buf, size_t n))
+{
+	const struct tls_writer writer = { some, w, true, E_PUSH_ERROR };
+	ssize_t rc;
+
+	if (!c->ours)
+		return some(w, data, n);
+	if (c->word != 0 && tls_sends(c->word))
+		return n > 0 ? tls_send(c->word, data, n, &writer)
+			     : tls_send_again(c->word, &writer);
+
+	const uint32_t mark = c->word != 0 ? tls_mark(c->word, true) : 0;
+
+	rc = some(w, data, n);
+	if (c->word != 0 && rc > 0 && data != NULL)
+		tls_wrote(c->word, data, (size_t) rc, mark);
+	else if (c->word != 0 && rc > 0) /* the rest of a record whose bytes we do not have */
+		tls_lost(c->word, true);
+	return rc;
+}
+
 EXPORT ssize_t gnutls_record_send(gnutls_session_t session, const void *data, size_t n)
 {
 	struct caller c = CALLER(session, RECORD_SEND);
-	struct write w = { c.library, session };
-	const struct tls_writer writer = { write_some, &w, true, E_PUSH_ERROR };
-	ssize_t rc;
+	struct write w = { c.library, session, 0, 0 };
+
+	return c.library != NULL ? write_as(&c, &w, data, n, write_some) : E_INTERNAL;
+}
+
+EXPORT ssize_t gnutls_record_send2(gnutls_session_t session, const void *data, size_t n, size_t pad,
+				   unsigned flags)
+{
+	struct caller c = CALLER(session, RECORD_SEND2);
+	struct write w = { c.library, session, pad, flags };
+
+	return c.library != NULL ? write_as(&c, &w, data, n, write_some2) : E_INTERNAL;
+}
+
+/* Its length is to be hidden: nothing is added to it, or behind it. */
+EXPORT ssize_t gnutls_record_send_range(gnutls_session_t session, const void *data, size_t n,
+					const struct range *range)
+{
+	struct caller c = CALLER(session, RECORD_SEND_RANGE);
+
+	if (c.library == NULL)
+		return E_INTERNAL;
+	if (c.ours && c.word != 0)
+		tls_lost(c.word, true);
+
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const ssize_t rc = REAL(c.library, RECORD_SEND_RANGE, gnutls_record_send_range)(
+		session, data, n, range);
+
+	guard_tls_leave(outer);
+	return rc;
+}
+
+EXPORT ssize_t gnutls_record_send_file(gnutls_session_t session, int fd, off_t *offset, size_t n)
+{
+	struct caller c = CALLER(session, RECORD_SEND_FILE);
 
 	if (c.library == NULL)
 		return E_INTERNAL;
 	if (!c.ours)
-		return write_some(&w, data, n);
-	if (c.word != 0 && tls_sends(c.word))
-		return n > 0 ? tls_send(c.word, data, n, &writer)
-			     : tls_send_again(c.word, &writer);
+		return REAL(c.library, RECORD_SEND_FILE, gnutls_record_send_file)(session, fd,
+										  offset, n);
 
 	const uint32_t mark = c.word != 0 ? tls_mark(c.word, true) : 0;
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const ssize_t rc = REAL(c.library, RECORD_SEND_FILE, gnutls_record_send_file)(session, fd,
+										      offset, n);
 
-	rc = write_some(&w, data, n);
-	if (c.word != 0 && rc > 0 && data != NULL)
-		tls_wrote(c.word, data, (size_t) rc, mark);
-	else if (c.word != 0 && rc > 0) /* the rest of a record whose bytes we do not have */
-		tls_lost(c.word);
+	guard_tls_leave(outer);
+	if (c.word != 0 && rc > 0)
+		tls_skipped(c.word, (size_t) rc, mark);
+	return rc;
+}
+
+/* It may have to be sent again when the peer does not take it: it is not followed. */
+EXPORT ssize_t gnutls_record_send_early_data(gnutls_session_t session, const void *data, size_t n)
+{
+	struct caller c = CALLER(session, RECORD_SEND_EARLY_DATA);
+	ssize_t rc;
+
+	if (c.library == NULL)
+		return E_INTERNAL;
+	rc = REAL(c.library, RECORD_SEND_EARLY_DATA, gnutls_record_send_early_data)(session, data,
+										    n);
+	if (!c.ours)
+		return rc;
+	link_session(&c, session, false);
+	if (c.word != 0)
+		tls_lost(c.word, true);
+	return rc;
+}
+
+/* What was corked we have looked at when it was handed over. */
+EXPORT int gnutls_record_uncork(gnutls_session_t session, unsigned flags)
+{
+	struct caller c = CALLER(session, RECORD_UNCORK);
+
+	if (c.library == NULL)
+		return E_INTERNAL;
+
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const int rc =
+		REAL(c.library, RECORD_UNCORK, gnutls_record_uncork)(session, flags);
+
+	guard_tls_leave(outer);
 	return rc;
 }

@@ -28,6 +28,13 @@ enum function {
 	GET_CLIENT_RANDOM,
 	IS_SERVER,
 	CTRL,
+	IN_INIT,
+	PEEK,
+	PEEK_EX,
+	SENDFILE,
+	READ_EARLY_DATA,
+	WRITE_EARLY_DATA,
+	SHUTDOWN,
 	FUNCTIONS
 };
 
@@ -43,6 +50,13 @@ static const char *const names[] = {
 	[GET_CLIENT_RANDOM] = "SSL_get_client_random",
 	[IS_SERVER] = "SSL_is_server",
 	[CTRL] = "SSL_ctrl",
+	[IN_INIT] = "SSL_in_init",
+	[PEEK] = "SSL_peek",
+	[PEEK_EX] = "SSL_peek_ex",
+	[SENDFILE] = "SSL_sendfile",
+	[READ_EARLY_DATA] = "SSL_read_early_data",
+	[WRITE_EARLY_DATA] = "SSL_write_early_data",
+	[SHUTDOWN] = "SSL_shutdown",
 };
 
 _Static_assert(FUNCTIONS <= LIBRARY_FUNCTIONS, "a library has places for all of them");
@@ -60,10 +74,17 @@ int SSL_write_ex(SSL *ssl, const void *buf, size_t num, size_t *n);
 int SSL_connect(SSL *ssl);
 int SSL_accept(SSL *ssl);
 int SSL_do_handshake(SSL *ssl);
+int SSL_peek(SSL *ssl, void *buf, int num);
+int SSL_peek_ex(SSL *ssl, void *buf, size_t num, size_t *n);
+ssize_t SSL_sendfile(SSL *ssl, int fd, off_t offset, size_t size, int flags);
+int SSL_read_early_data(SSL *ssl, void *buf, size_t num, size_t *n);
+int SSL_write_early_data(SSL *ssl, const void *buf, size_t num, size_t *n);
+int SSL_shutdown(SSL *ssl);
 
 typedef int get_error(const SSL *ssl, int rc);
 typedef size_t get_client_random(const SSL *ssl, unsigned char *out, size_t size);
 typedef int is_server(const SSL *ssl);
+typedef int in_init(const SSL *ssl);
 typedef long ctrl(SSL *ssl, int cmd, long larg, void *parg);
 
 #define REAL(l, which, hook) ((__typeof__(hook) *) (l)->functions[which])
@@ -244,6 +265,63 @@ EXPORT int SSL_read_ex(SSL *ssl, void *buf, size_t num, size_t *n)
 	return rc;
 }
 
+/* Bytes that are only looked at come again; but a handshake may have come to its end. */
+EXPORT int SSL_peek(SSL *ssl, void *buf, int num)
+{
+	struct caller c = CALLER(ssl, PEEK);
+
+	if (c.library == NULL)
+		return -1;
+	if (!c.ours)
+		return REAL(c.library, PEEK, SSL_peek)(ssl, buf, num);
+
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const int rc = REAL(c.library, PEEK, SSL_peek)(ssl, buf, num);
+
+	guard_tls_leave(outer);
+	if (rc <= 0)
+		was_read(&c, ssl, NULL, 0, rc, 0);
+	return rc;
+}
+
+EXPORT int SSL_peek_ex(SSL *ssl, void *buf, size_t num, size_t *n)
+{
+	struct caller c = CALLER(ssl, PEEK_EX);
+
+	if (c.library == NULL)
+		return 0;
+	if (!c.ours)
+		return REAL(c.library, PEEK_EX, SSL_peek_ex)(ssl, buf, num, n);
+
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const int rc = REAL(c.library, PEEK_EX, SSL_peek_ex)(ssl, buf, num, n);
+
+	guard_tls_leave(outer);
+	if (rc <= 0)
+		was_read(&c, ssl, NULL, 0, rc, 0);
+	return rc;
+}
+
+/* What a client sent along with its hello; 0 is an error, else there may be bytes. */
+EXPORT int SSL_read_early_data(SSL *ssl, void *buf, size_t num, size_t *n)
+{
+	struct caller c = CALLER(ssl, READ_EARLY_DATA);
+
+	if (c.library == NULL)
+		return 0;
+	if (!c.ours)
+		return REAL(c.library, READ_EARLY_DATA, SSL_read_early_data)(ssl, buf, num, n);
+
+	const uint32_t mark = c.word != 0 ? tls_mark(c.word, false) : 0;
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const int rc = REAL(c.library, READ_EARLY_DATA, SSL_read_early_data)(ssl, buf, num, n);
+
+	guard_tls_leave(outer);
+	if (rc == 0 || *n > 0)
+		was_read(&c, ssl, buf, rc != 0 ? *n : 0, rc, mark);
+	return rc;
+}
+
 /* ---- writing ---- */
 
 /* The library's own call; of SSL_write_ex() @rc is what it returned, for the program. */
@@ -281,18 +359,51 @@ static bool in_parts(const struct caller *c, SSL *ssl)
 	return f != NULL && (((ctrl *) f)(ssl, CTRL_MODE, 0, NULL) & MODE_PARTIAL_WRITE) != 0;
 }
 
+/*
+ * What SSL_get_error() says of a call depends on what the session wanted last, and to read is what
+ * a kept one mostly did. A call that writes nothing has it want nothing: then it says
+ * SSL_ERROR_SYSCALL of the refusal, and errno is asked.
+ */
+static void want_nothing(struct write *w)
+{
+	const int saved = errno;
+
+	if (w->library->functions[WRITE_EX] != NULL)
+		(void) write_some_ex(w, "", 0);
+	errno = saved;
+}
+
+/* Else a request would be on its way before we know on what connection. 1: they are shaken. */
+static int shake_first(struct caller *c, SSL *ssl)
+{
+	library_function *f = c->library->functions[IN_INIT];
+
+	if (c->word != 0 || c->inbound || f == NULL || ((in_init *) f)(ssl) == 0)
+		return 1;
+	return handshake(c, ssl, DO_HANDSHAKE);
+}
+
+enum { REFUSED = -4096 }; /* no answer of libssl's */
+
 /* Bytes of the program's that went, > 0, or what the write said. */
 static ssize_t write_all(struct caller *c, SSL *ssl, const void *buf, size_t n,
-			 ssize_t (*some)(void *arg, const void *buf, size_t n), ssize_t refusal)
+			 ssize_t (*some)(void *arg, const void *buf, size_t n))
 {
 	struct write w = { c->library, ssl, 0 };
-	const struct tls_writer writer = { some, &w, in_parts(c, ssl), refusal };
+	const struct tls_writer writer = { some, &w, in_parts(c, ssl), REFUSED };
+	const int shaken = shake_first(c, ssl);
 	const bool known = c->word != 0;
 	const uint32_t mark = known ? tls_mark(c->word, true) : 0;
 	ssize_t rc;
 
-	if (known && tls_sends(c->word))
-		return tls_send(c->word, buf, n, &writer);
+	if (shaken <= 0)
+		return shaken;
+	if (known && tls_sends(c->word)) {
+		rc = tls_send(c->word, buf, n, &writer);
+		if (rc == REFUSED)
+			want_nothing(&w);
+		return rc == REFUSED ? -1 : rc;
+	}
 	rc = some(&w, buf, n);
 	if (rc <= 0)
 		return rc;
@@ -301,12 +412,21 @@ static ssize_t write_all(struct caller *c, SSL *ssl, const void *buf, size_t n,
 
 		link_session(c, ssl);
 		if (c->word != 0) /* the handshake was in it: what went is not known */
-			tls_lost(c->word);
+			tls_lost(c->word, true);
 		errno = saved;
 	} else if (c->inbound) {
 		tls_wrote(c->word, buf, (size_t) rc, mark);
 	}
 	return rc;
+}
+
+/* s_client shakes hands so: 0 is what SSL_write() returns when they are. */
+static void wrote_nothing(struct caller *c, SSL *ssl)
+{
+	library_function *f = c->library->functions[IN_INIT];
+	const bool shaken = f != NULL && ((in_init *) f)(ssl) == 0;
+
+	hands_shaken(c, ssl, shaken ? 1 : -1);
 }
 
 EXPORT int SSL_write(SSL *ssl, const void *buf, int num)
@@ -317,14 +437,14 @@ EXPORT int SSL_write(SSL *ssl, const void *buf, int num)
 		return -1;
 	if (!c.ours)
 		return REAL(c.library, WRITE, SSL_write)(ssl, buf, num);
-	if (num <= 0) { /* s_client shakes hands so */
+	if (num <= 0) {
 		struct write w = { c.library, ssl, 0 };
 
 		(void) write_some(&w, buf, (size_t) num);
-		hands_shaken(&c, ssl, w.rc);
+		wrote_nothing(&c, ssl);
 		return w.rc;
 	}
-	return (int) write_all(&c, ssl, buf, (size_t) num, write_some, -1);
+	return (int) write_all(&c, ssl, buf, (size_t) num, write_some);
 }
 
 EXPORT int SSL_write_ex(SSL *ssl, const void *buf, size_t num, size_t *n)
@@ -334,11 +454,77 @@ EXPORT int SSL_write_ex(SSL *ssl, const void *buf, size_t num, size_t *n)
 
 	if (c.library == NULL)
 		return 0;
-	if (!c.ours || num == 0)
+	if (!c.ours)
 		return REAL(c.library, WRITE_EX, SSL_write_ex)(ssl, buf, num, n);
-	rc = write_all(&c, ssl, buf, num, write_some_ex, 0);
+	if (num == 0) {
+		struct write w = { c.library, ssl, 0 };
+
+		*n = (size_t) write_some_ex(&w, buf, 0);
+		wrote_nothing(&c, ssl);
+		return w.rc;
+	}
+	rc = write_all(&c, ssl, buf, num, write_some_ex);
 	if (rc <= 0)
 		return 0;
 	*n = (size_t) rc;
 	return 1;
+}
+
+EXPORT ssize_t SSL_sendfile(SSL *ssl, int fd, off_t offset, size_t size, int flags)
+{
+	struct caller c = CALLER(ssl, SENDFILE);
+
+	if (c.library == NULL)
+		return -1;
+	if (!c.ours)
+		return REAL(c.library, SENDFILE, SSL_sendfile)(ssl, fd, offset, size, flags);
+
+	const uint32_t mark = c.word != 0 ? tls_mark(c.word, true) : 0;
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const ssize_t rc =
+		REAL(c.library, SENDFILE, SSL_sendfile)(ssl, fd, offset, size, flags);
+
+	guard_tls_leave(outer);
+	if (c.word != 0 && rc > 0)
+		tls_skipped(c.word, (size_t) rc, mark);
+	return rc;
+}
+
+/* It may have to be sent again when the peer does not take it: it is not followed. */
+EXPORT int SSL_write_early_data(SSL *ssl, const void *buf, size_t num, size_t *n)
+{
+	struct caller c = CALLER(ssl, WRITE_EARLY_DATA);
+
+	if (c.library == NULL)
+		return 0;
+	if (!c.ours)
+		return REAL(c.library, WRITE_EARLY_DATA, SSL_write_early_data)(ssl, buf, num, n);
+
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const int rc = REAL(c.library, WRITE_EARLY_DATA, SSL_write_early_data)(ssl, buf, num, n);
+
+	guard_tls_leave(outer);
+	hands_shaken(&c, ssl, rc == 1 ? 0 : -1);
+	if (c.word != 0)
+		tls_lost(c.word, true);
+	return rc;
+}
+
+/* An answer that lasts until its sender closes has ended. */
+EXPORT int SSL_shutdown(SSL *ssl)
+{
+	struct caller c = CALLER(ssl, SHUTDOWN);
+
+	if (c.library == NULL)
+		return -1;
+	if (!c.ours)
+		return REAL(c.library, SHUTDOWN, SSL_shutdown)(ssl);
+	if (c.word != 0)
+		tls_parts(c.word);
+
+	const void *outer = guard_tls_enter(__builtin_frame_address(0));
+	const int rc = REAL(c.library, SHUTDOWN, SSL_shutdown)(ssl);
+
+	guard_tls_leave(outer);
+	return rc;
 }

@@ -274,12 +274,32 @@ void tls_read_end(fds_word word, int error)
 	}
 }
 
-void tls_lost(fds_word word)
+void tls_lost(fds_word word, bool out)
 {
 	const int error = errno;
 
 	if (enter()) {
-		traffic_lost(word, STREAM_OUT);
+		traffic_lost(word, out ? STREAM_OUT : STREAM_IN);
+		leave(error);
+	}
+}
+
+void tls_skipped(fds_word word, size_t n, uint32_t mark)
+{
+	const int error = errno;
+
+	if (enter()) {
+		traffic_skipped(stream_fd(word), word, n, mark);
+		leave(error);
+	}
+}
+
+void tls_parts(fds_word word)
+{
+	const int error = errno;
+
+	if (enter()) {
+		traffic_leaves(stream_fd(word), word);
 		leave(error);
 	}
 }

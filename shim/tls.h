@@ -48,7 +48,9 @@ void tls_announce(const unsigned char random[TLS_RANDOM]);
  * tls_read, tls_wrote - the library moved @n bytes of plaintext; what a client writes goes by
  *                       tls_send()
  * tls_read_end - the peer has ended its side (0), or the session failed (an errno)
- * tls_lost - something was written, or read, that cannot be followed
+ * tls_lost - something was written (@out), or read, that cannot be followed
+ * tls_skipped - @n bytes of plaintext were written, from a file
+ * tls_parts - the program ends its side of the session
  * tls_shook_hands - the handshake is over: well, or not (an errno)
  * Context: any thread without the guard; errno kept.
  */
@@ -56,7 +58,9 @@ uint32_t tls_mark(fds_word word, bool out);
 void tls_read(fds_word word, const void *buf, size_t n, uint32_t mark);
 void tls_wrote(fds_word word, const void *buf, size_t n, uint32_t mark);
 void tls_read_end(fds_word word, int error);
-void tls_lost(fds_word word);
+void tls_lost(fds_word word, bool out);
+void tls_skipped(fds_word word, size_t n, uint32_t mark);
+void tls_parts(fds_word word);
 void tls_shook_hands(fds_word word, int error);
 
 /* How a library writes. */
