@@ -111,8 +111,11 @@ connection that did better, and an address that failed while its name has anothe
 - Inside TLS a program is traced and judged by its answers where it calls OpenSSL (`SSL_read`, `SSL_write`, their `_ex`) or
   GnuTLS (`gnutls_record_send`, `_recv`) that it is linked to, or loads. Not so Java (JSSE), Node, Go, rustls and what brings a
   BoringSSL of its own (grpcio's secure channels): these are judged once for each connection, by the first bytes. Nor where TLS
-  begins later on a connection (STARTTLS, PostgreSQL's sslmode, through an HTTP proxy's CONNECT), with early data, with
-  `SSL_sendfile`, with GnuTLS' corks, and where the handshake is left to the first `SSL_write` of bytes.
+  begins later on a connection (STARTTLS, PostgreSQL's sslmode, through an HTTP proxy's CONNECT), where a client sends early
+  data, GnuTLS' packets or ranges, and where a program writes by `BIO_write` on a BIO of the session.
+- A record inside TLS carries up to 16 KiB of a program's call together with our fields; where the session may write in parts
+  (`SSL_MODE_ENABLE_PARTIAL_WRITE`, GnuTLS) a call with a head in it may so return less than it would bare.
+- Of a GnuTLS client and a GnuTLS server that talk to each other in one process neither is followed.
 - A certificate that the program refuses in its handshake is a failure of the peer; one that it looks at afterwards by itself
   (wget) is not.
 - HTTP/2 that comes by an upgrade from HTTP/1 is not followed; nor are streams beyond 128 at once on a connection. A proxy over

@@ -34,7 +34,8 @@ PATIENT_S = 30
 # The package of a program that has another name; tools/setup says why one is missing.
 PACKAGES = {'nginx': 'nginx-light', 'node': 'nodejs', 'javac': 'openjdk-17-jdk-headless',
             'java': 'openjdk-17-jdk-headless', 'php': 'php-cli', 'redis-cli': 'redis-tools',
-            'psql': 'postgresql-client', 'promtool': 'prometheus'}
+            'psql': 'postgresql-client',
+            'gnutls-cli': 'gnutls-bin', 'promtool': 'prometheus'}
 
 PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
