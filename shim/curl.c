@@ -68,9 +68,6 @@ _Static_assert(FUNCTIONS <= LIBRARY_FUNCTIONS, "a library has places for all of 
 
 static struct library_kind libcurl = { .names = names, .n = FUNCTIONS };
 
-/* The real function behind a hook, of the hook's own type. */
-#define REAL(l, which, hook) ((__typeof__(hook) *) (l)->functions[which])
-
 /* Who called, what is meant, and of which handle. */
 struct caller {
 	const struct library *library; /* NULL: there is none, the call fails */

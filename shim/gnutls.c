@@ -12,9 +12,7 @@
 #include "shim/guard.h"
 #include "shim/library.h"
 #include "shim/life.h"
-#include "shim/real.h"
 #include "shim/tls.h"
-#include "shim/traffic_place.h"
 
 #include <string.h>
 
@@ -84,8 +82,6 @@ int gnutls_bye(gnutls_session_t session, int how);
 typedef void get_random(gnutls_session_t session, struct datum *client, struct datum *server);
 typedef int is_fatal(int error);
 
-#define REAL(l, which, hook) ((__typeof__(hook) *) (l)->functions[which])
-
 struct caller {
 	const struct library *library; /* NULL: there is none, the call fails */
 	bool ours;                     /* else it goes on untouched */
@@ -118,15 +114,10 @@ static void link_session(struct caller *c, gnutls_session_t session, bool announ
 
 static struct caller caller_of(const void *address, gnutls_session_t session, enum function which)
 {
-	struct caller c = { .library = library_of(&gnutls, address) };
+	struct caller c = { 0 };
 
-	if (c.library == NULL || c.library->functions[which] == NULL) {
-		traffic_count(METRICS_LIBRARY_LOST);
-		c.library = NULL;
-		return c;
-	}
-	/* From our own address: gnutls_record_send() jumps to gnutls_record_send2() as its last act. */
-	c.ours = armed && !library_calls_itself(c.library, address) && !real_is_ours(address);
+	/* gnutls_record_send() jumps to gnutls_record_send2(), through its import table. */
+	c.library = library_called(&gnutls, which, address, &c.ours);
 	if (c.ours)
 		link_session(&c, session, false);
 	return c;

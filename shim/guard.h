@@ -57,18 +57,28 @@ static inline bool guard_enter(void)
  * A frame that was left by siglongjmp or an exception counts no more once the thread is above
  * it, and for good after its next call into the library from there.
  */
+static inline bool guard_below(const void *frame)
+{
+	return frame != NULL && (uintptr_t) __builtin_frame_address(0) < (uintptr_t) frame;
+}
+
+/* What is to be put back; a frame that was left without that is forgotten. */
+static inline const void *guard_frame_enter(const void **mark, const void *frame)
+{
+	const void *outer = (uintptr_t) frame < (uintptr_t) *mark ? *mark : NULL;
+
+	*mark = frame;
+	return outer;
+}
+
 static inline bool guard_aside(void)
 {
-	return guard.aside != NULL &&
-	       (uintptr_t) __builtin_frame_address(0) < (uintptr_t) guard.aside;
+	return guard_below(guard.aside);
 }
 
 static inline const void *guard_aside_enter(const void *frame)
 {
-	const void *outer = (uintptr_t) frame < (uintptr_t) guard.aside ? guard.aside : NULL;
-
-	guard.aside = frame;
-	return outer;
+	return guard_frame_enter(&guard.aside, frame);
 }
 
 static inline void guard_aside_leave(const void *outer)
@@ -79,16 +89,12 @@ static inline void guard_aside_leave(const void *outer)
 /* The same for a TLS library's functions: whoever sends a ClientHello below is one that we hear. */
 static inline bool guard_tls(void)
 {
-	return guard.tls != NULL &&
-	       (uintptr_t) __builtin_frame_address(0) < (uintptr_t) guard.tls;
+	return guard_below(guard.tls);
 }
 
 static inline const void *guard_tls_enter(const void *frame)
 {
-	const void *outer = (uintptr_t) frame < (uintptr_t) guard.tls ? guard.tls : NULL;
-
-	guard.tls = frame;
-	return outer;
+	return guard_frame_enter(&guard.tls, frame);
 }
 
 static inline void guard_tls_leave(const void *outer)

@@ -10,8 +10,10 @@
 #include <link.h>
 #include <string.h>
 
+#include "shim/life.h"
 #include "shim/pool.h"
 #include "shim/real.h"
+#include "shim/traffic_place.h"
 
 #define CHUNK_BITS 4
 #define CHUNKS     64      /* 1024 libraries: one that is loaded again mostly lies where it lay */
@@ -441,4 +443,19 @@ const struct library *library_of(struct library_kind *kind, const void *caller)
 	}
 	errno = saved;
 	return library != 0 ? at(library - 1) : NULL;
+}
+
+const struct library *library_called(struct library_kind *kind, unsigned which, const void *caller,
+				     bool *ret_ours)
+{
+	const struct library *l = library_of(kind, caller);
+
+	*ret_ours = false;
+	if (l == NULL || l->functions[which] == NULL) {
+		traffic_count(METRICS_LIBRARY_LOST);
+		return NULL;
+	}
+	/* From our own address: a function that jumps to another as its last act. */
+	*ret_ours = armed && !library_calls_itself(l, caller) && !real_is_ours(caller);
+	return l;
 }

@@ -52,6 +52,18 @@ struct library_kind {
 const struct library *library_of(struct library_kind *kind, const void *caller);
 
 /*
+ * library_called - library_of(), in the hook of its @which-th function
+ * @ret_ours: the call is the program's, and for us; else it goes on untouched
+ *
+ * NULL, counted, where that function is not to be found: the call can but fail.
+ */
+const struct library *library_called(struct library_kind *kind, unsigned which, const void *caller,
+				     bool *ret_ours);
+
+/* The real function behind a hook, of the hook's own type. */
+#define REAL(l, which, hook) ((__typeof__(hook) *) (l)->functions[which])
+
+/*
  * library_behind_us - the first function of that name in the objects that come after this one
  * NULL: there is none. Context: as library_of(), but also before our constructor.
  */

@@ -12,7 +12,6 @@
 #include "shim/library.h"
 #include "shim/life.h"
 #include "shim/tls.h"
-#include "shim/traffic_place.h"
 
 typedef struct ssl_st SSL;
 
@@ -87,8 +86,6 @@ typedef int is_server(const SSL *ssl);
 typedef int in_init(const SSL *ssl);
 typedef long ctrl(SSL *ssl, int cmd, long larg, void *parg);
 
-#define REAL(l, which, hook) ((__typeof__(hook) *) (l)->functions[which])
-
 /* Who called, and of which session. */
 struct caller {
 	const struct library *library; /* NULL: there is none, the call fails */
@@ -115,14 +112,9 @@ static void link_session(struct caller *c, const SSL *ssl)
 
 static struct caller caller_of(const void *address, const SSL *ssl, enum function which)
 {
-	struct caller c = { .library = library_of(&openssl, address) };
+	struct caller c = { 0 };
 
-	if (c.library == NULL || c.library->functions[which] == NULL) {
-		traffic_count(METRICS_LIBRARY_LOST);
-		c.library = NULL;
-		return c;
-	}
-	c.ours = armed && !library_calls_itself(c.library, address);
+	c.library = library_called(&openssl, which, address, &c.ours);
 	if (c.ours)
 		link_session(&c, ssl);
 	return c;
