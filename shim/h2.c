@@ -3,7 +3,6 @@
 #include "shim/h2.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -20,7 +19,6 @@
 #include "shim/life.h"
 #include "shim/pool.h"
 #include "shim/raw.h"
-#include "shim/real.h"
 #include "shim/serve.h"
 #include "shim/shared.h"
 
@@ -123,17 +121,19 @@ struct verdict {
 	int error;
 };
 
-static void settle_first(fds_word word, const struct verdict *v)
+static void settle_by(struct admission *a, const void *how, uint64_t now)
 {
+	const struct verdict *v = how;
+
 	switch (v->by) {
 	case BY_STATUS:
-		stream_answered(word, v->status);
+		shared_settle_answer(a, v->status, now);
 		break;
 	case BY_RPC:
-		stream_answered_rpc(word, v->status);
+		shared_settle_rpc(a, v->status, now);
 		break;
 	case BY_OUTCOME:
-		stream_settle(word, v->outcome, v->error);
+		shared_settle(a, v->outcome, v->error, now);
 		break;
 	}
 }
@@ -141,21 +141,10 @@ static void settle_first(fds_word word, const struct verdict *v)
 static void settle_further(const struct h2_stream *st, fds_word word, const struct verdict *v)
 {
 	struct admission a = *stream_admission(word);
-	const uint64_t now = clock_now();
 
 	a.ticket = st->ticket;
 	a.judged = true;
-	switch (v->by) {
-	case BY_STATUS:
-		shared_settle_answer(&a, v->status, now);
-		break;
-	case BY_RPC:
-		shared_settle_rpc(&a, v->status, now);
-		break;
-	case BY_OUTCOME:
-		shared_settle(&a, v->outcome, v->error, now);
-		break;
-	}
+	settle_by(&a, v, clock_now());
 }
 
 static bool is_probe(const struct h2_stream *st)
@@ -173,7 +162,7 @@ static void settle(struct h2 *h, struct h2_stream *st, fds_word word, struct ver
 	if (stream_pid(word) != life_pid())
 		return; /* its parent's to settle */
 	if (st->first)
-		settle_first(word, &v);
+		stream_settle_by(word, settle_by, &v);
 	else
 		settle_further(st, word, &v);
 }
@@ -422,29 +411,18 @@ static void served_head(struct traffic *t, struct h2 *h, struct h2_stream *st, i
 	};
 	struct request *r;
 
-	/* As of HTTP/1 (traffic.c): a file may have taken the socket's place. */
-	if (!guard.loops && !stream_same_socket(fd, word)) {
+	if (traffic_stranger(fd, word)) {
 		h2_lose(t, HTTP1_REQUESTS);
 		return;
 	}
 	note_kind(st, f);
-	st->token = serve_begin(&head, h->began_wall, h->began_mono);
+	st->token = traffic_serves(fd, &head, h->began_wall, h->began_mono);
 	r = request_at(st->token);
 	if (r != NULL && is_https(f))
 		r->span.span.bits |= SPAN_TLS_INSIDE;
-	if (r != NULL && !guard.loops && current_is_watched())
-		r->blocking = (real.fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
 	if (r != NULL)
 		current_took(st->token,
 			     atomic_load_explicit(&h->in_flight, memory_order_relaxed) == 1);
-}
-
-static void served_whole(const struct h2_stream *st)
-{
-	struct request *r = request_at(st->token);
-
-	if (r != NULL && request_stage(r) == REQUEST_READING)
-		request_stage_set(r, REQUEST_IDLE);
 }
 
 /* ---- heads and ends of streams ---- */
@@ -465,7 +443,6 @@ static void request_head(struct traffic *t, struct h2 *h, struct h2_stream *st, 
 static void answer_head(struct traffic *t, struct h2 *h, struct h2_stream *st, fds_word word)
 {
 	const struct http2_flow *f = &h->machine.flows[HTTP1_RESPONSES];
-	struct request *r = request_at(st->token);
 
 	if (f->kind == HTTP2_INFORMATIONAL)
 		return;
@@ -474,11 +451,9 @@ static void answer_head(struct traffic *t, struct h2 *h, struct h2_stream *st, f
 	if (f->kind != HTTP2_RESPONSE)
 		return;
 	atomic_store_explicit(&st->status, f->status, memory_order_relaxed);
-	if (t->inbound && r != NULL) {
-		current_answers(r);
-		request_stage_set(r, REQUEST_ANSWERING);
-	}
-	if (!t->inbound && !st->rpc)
+	if (t->inbound)
+		traffic_answers(st->token);
+	else if (!st->rpc)
 		settle(h, st, word, (struct verdict) { .by = BY_STATUS, .status = f->status });
 }
 
@@ -504,7 +479,7 @@ static void stream_ended(struct traffic *t, struct h2 *h, struct h2_stream *st, 
 	if (side == HTTP1_RESPONSES)
 		answer_whole(t, h, st, word);
 	else if (t->inbound)
-		served_whole(st);
+		traffic_served(st->token);
 	if (h->machine.flows[side].closed)
 		finish(h, st, SPAN_NO_ERROR);
 }

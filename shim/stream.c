@@ -900,37 +900,41 @@ void stream_judge_bytes(int fd, fds_word word)
 	settle_by_io(fd, word, BREAKER_SUCCESS, 0);
 }
 
-void stream_answered(fds_word word, unsigned status)
+void stream_settle_by(fds_word word,
+		      void (*settle)(struct admission *a, const void *how, uint64_t now),
+		      const void *how)
 {
 	struct stream *s = stream_of(word);
 
 	if (!call_end(s, word))
 		return;
 	if (ours(s))
-		shared_settle_answer(&s->admission, status, clock_now());
+		settle(&s->admission, how, clock_now());
 	call_ended(s, word);
 }
 
-void stream_answered_rpc(fds_word word, unsigned status)
+static void by_status(struct admission *a, const void *how, uint64_t now)
 {
-	struct stream *s = stream_of(word);
+	shared_settle_answer(a, *(const unsigned *) how, now);
+}
 
-	if (!call_end(s, word))
-		return;
-	if (ours(s))
-		shared_settle_rpc(&s->admission, status, clock_now());
-	call_ended(s, word);
+void stream_answered(fds_word word, unsigned status)
+{
+	stream_settle_by(word, by_status, &status);
+}
+
+static void by_verdict(struct admission *a, const void *how, uint64_t now)
+{
+	const struct verdict *v = how;
+
+	shared_settle(a, v->outcome, v->error, now);
 }
 
 void stream_settle(fds_word word, enum breaker_outcome outcome, int error)
 {
-	struct stream *s = stream_of(word);
+	const struct verdict v = { outcome, error };
 
-	if (!call_end(s, word))
-		return;
-	if (ours(s))
-		shared_settle(&s->admission, outcome, error, clock_now());
-	call_ended(s, word);
+	stream_settle_by(word, by_verdict, &v);
 }
 
 bool stream_open_ended(fds_word word)

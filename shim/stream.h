@@ -113,8 +113,8 @@ void stream_adopt(fds_word word);
 
 /*
  * stream_answered - an HTTP answer's head has come, by its status
- * stream_answered_rpc - a call of gRPC is over, by its own
  * stream_settle - the call is over, as @outcome and the errno @error say
+ * stream_settle_by - and as @settle has it, which is called with @how at most once
  * stream_renew - a further request is about to be sent; @a is taken over as by stream_open()
  *   @parting: the one before it said that no other would follow (Connection: close)
  *   Returns false, nothing taken, when the call before it has no outcome yet.
@@ -123,8 +123,10 @@ void stream_adopt(fds_word word);
  * Context: the holder of a lane; errno clobbered.
  */
 void stream_answered(fds_word word, unsigned status);
-void stream_answered_rpc(fds_word word, unsigned status);
 void stream_settle(fds_word word, enum breaker_outcome outcome, int error);
+void stream_settle_by(fds_word word,
+		      void (*settle)(struct admission *a, const void *how, uint64_t now),
+		      const void *how);
 bool stream_renew(fds_word word, const struct admission *a, bool parting, uint64_t now);
 const struct admission *stream_admission(fds_word word);
 void stream_judge_bytes(int fd, fds_word word);

@@ -419,13 +419,43 @@ void traffic_opaque(struct traffic *t, int fd, fds_word word, const struct http1
 
 /* ---- accepted: requests are read ---- */
 
+bool traffic_stranger(int fd, fds_word word)
+{
+	return !guard.loops && !stream_same_socket(fd, word);
+}
+
+struct request_token traffic_serves(int fd, const struct serve_head *head, uint64_t wall_ns,
+				    uint64_t mono_ns)
+{
+	const struct request_token token = serve_begin(head, wall_ns, mono_ns);
+	struct request *r = request_at(token);
+
+	if (r != NULL && !guard.loops && current_is_watched())
+		r->blocking = (real.fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
+	return token;
+}
+
+void traffic_served(struct request_token t)
+{
+	struct request *r = request_at(t);
+
+	if (r != NULL && request_stage(r) == REQUEST_READING)
+		request_stage_set(r, REQUEST_IDLE);
+}
+
+void traffic_answers(struct request_token t)
+{
+	struct request *r = request_at(t);
+
+	if (r == NULL)
+		return;
+	current_answers(r);
+	request_stage_set(r, REQUEST_ANSWERING);
+}
+
 static void served_head(struct traffic *t, int fd, fds_word word)
 {
-	/*
-	 * A file that took the place of a socket closed behind our back may hold requests. Event
-	 * loops, which are not taken at their word by what they read alone, are spared the call.
-	 */
-	if (!guard.loops && !stream_same_socket(fd, word)) {
+	if (traffic_stranger(fd, word)) {
 		http1_lost(&t->requests);
 		return;
 	}
@@ -437,11 +467,9 @@ static void served_head(struct traffic *t, int fd, fds_word word)
 		.method = t->requests.method,
 		.protocol = t->requests.minor == 0 ? SPAN_HTTP_1_0 : SPAN_HTTP_1_1,
 	};
-	const struct request_token token = serve_begin(&head, t->began_wall, t->began_mono);
-	struct request *r = request_at(token);
+	const struct request_token token =
+		traffic_serves(fd, &head, t->began_wall, t->began_mono);
 
-	if (r != NULL && !guard.loops && current_is_watched())
-		r->blocking = (real.fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
 	if (!t->asked)
 		traffic_count(METRICS_HTTP_CONNECTIONS);
 	t->asked = true;
@@ -453,14 +481,6 @@ static void served_head(struct traffic *t, int fd, fds_word word)
 	request_drop(token);
 	http1_lost(&t->requests);
 	http1_lost(&t->responses);
-}
-
-static void served_whole(struct traffic *t)
-{
-	struct request *r = request_at(newest(t));
-
-	if (r != NULL && request_stage(r) == REQUEST_READING)
-		request_stage_set(r, REQUEST_IDLE);
 }
 
 /* One request at a time says what the reader turns to; of several, nobody can tell. */
@@ -484,7 +504,7 @@ static void on_request_read(struct traffic *t, int fd, fds_word word, enum http1
 		served_head(t, fd, word);
 		break;
 	case HTTP1_DONE:
-		served_whole(t);
+		traffic_served(newest(t));
 		break;
 	case HTTP1_FULL:
 		traffic_grow(t);
@@ -508,13 +528,11 @@ static bool final(uint16_t status)
 static void on_answer_begins(struct traffic *t)
 {
 	enum http1_method method;
-	struct request *r = request_at(front(t, &method));
+	const struct request_token token = front(t, &method);
 
 	t->responses.to = method;
-	if (r == NULL || !t->inbound)
-		return;
-	current_answers(r);
-	request_stage_set(r, REQUEST_ANSWERING);
+	if (t->inbound)
+		traffic_answers(token);
 }
 
 static void on_answer(struct traffic *t, int fd, fds_word word, enum http1_stop stop)

@@ -149,6 +149,24 @@ bool h2_cut(struct traffic *t, int fd, fds_word word, const struct cursor *at, c
 /* traffic_speaks_h2 - are the client's bytes HTTP/2's, or do they begin to be? */
 bool traffic_speaks_h2(struct traffic *t, const struct cursor *at);
 
+/*
+ * Of requests that are read, whatever version of HTTP they are of.
+ *
+ * traffic_stranger - has a file taken the place of the socket, closed behind our back? It may
+ *   hold requests. Event loops, which are not taken at their word by what they read alone, are
+ *   spared the call.
+ * traffic_serves - serve_begin(), for a request that came by @fd
+ * traffic_served - all of it was read
+ * traffic_answers - its answer begins
+ * Context: under the guard; errno clobbered.
+ */
+bool traffic_stranger(int fd, fds_word word);
+struct serve_head;
+struct request_token traffic_serves(int fd, const struct serve_head *head, uint64_t wall_ns,
+				    uint64_t mono_ns);
+void traffic_served(struct request_token t);
+void traffic_answers(struct request_token t);
+
 /* traffic_error - what a span failed by, of an errno; 0: the peer ended */
 enum span_error traffic_error(int error);
 
