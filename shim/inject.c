@@ -866,38 +866,44 @@ static bool is_h2(const struct traffic *t)
 	return atomic_load_explicit(&t->multiplexed[HTTP1_REQUESTS], memory_order_relaxed);
 }
 
-/* HTTP/2 is known by its first bytes, and by no fewer than four of them. */
-static bool turns_to_h2(struct traffic *t, const struct cursor *at)
+/* Of a connection that nothing was asked on yet: copied, as far as they are there to be read. */
+static size_t first_bytes(const struct traffic *t, const struct cursor *at, char ret[TLS_HELLO])
 {
-	char first[24];
 	struct cursor c = *at;
 	size_t n = 0;
 
 	if (t->asked || !http1_between(&t->requests))
-		return false;
-	while (n < sizeof(first) && !at_end(&c) && readable(byte_at(&c), 1)) {
+		return 0;
+	while (n < TLS_HELLO && !at_end(&c) && readable(byte_at(&c), 1)) {
 		const size_t part = least(least(left_in(&c), readable_rest(byte_at(&c))),
-					  sizeof(first) - n);
+					  (size_t) TLS_HELLO - n);
 
-		memcpy(first + n, byte_at(&c), part);
+		memcpy(ret + n, byte_at(&c), part);
 		n += part;
 		step(&c, part);
 	}
+	return n;
+}
+
+/* HTTP/2 is known by its first bytes, and by no fewer than four of them. */
+static bool turns_to_h2(struct traffic *t, const char *first, size_t n)
+{
 	return n >= 4 && http2_begins(HTTP1_REQUESTS, first, n) >= 0 &&
 	       h2_begins(t, HTTP1_REQUESTS);
 }
 
 bool traffic_speaks_h2(struct traffic *t, const struct cursor *at)
 {
-	return is_h2(t) || turns_to_h2(t, at);
+	char first[TLS_HELLO];
+
+	return is_h2(t) || turns_to_h2(t, first, first_bytes(t, at, first));
 }
 
 /* A session's first bytes, whose plaintext is looked at from here on. */
-static bool sends_hello(const struct traffic *t, fds_word word, const struct cursor *at)
+static bool sends_hello(fds_word word, const char *first, size_t n)
 {
-	return !t->asked && !guard.plaintext && http1_between(&t->requests) &&
-	       left_in(at) >= TLS_HELLO && readable(byte_at(at), TLS_HELLO) &&
-	       tls_may_be_hello(byte_at(at), TLS_HELLO) && tls_hello(word, byte_at(at), false);
+	return n == TLS_HELLO && !guard.plaintext && tls_may_be_hello(first, n) &&
+	       tls_hello(word, first, false);
 }
 
 bool traffic_cut(struct traffic *t, int fd, fds_word word, const struct cursor *at, bool first,
@@ -976,9 +982,13 @@ static ssize_t send_entered(struct traffic *t, int fd, fds_word word, const stru
 		step(&c, 0);
 	if (at_end(&c))
 		return plain(arg);
-	if (good && !h2 && sends_hello(t, word, &c))
+
+	char first[TLS_HELLO];
+	const size_t n = good && !h2 ? first_bytes(t, &c, first) : 0;
+
+	if (sends_hello(word, first, n))
 		return sent_plain(fd, word, t, NULL, plain, arg);
-	if (good && (h2 || turns_to_h2(t, &c)))
+	if (good && (h2 || turns_to_h2(t, first, n)))
 		return h2_send(t, fd, word, &c, call, plain, arg);
 	if (!h2 && !tail_went(t, fd, word, call->flags))
 		return -1;

@@ -240,26 +240,28 @@ uint32_t tls_mark(fds_word word, bool out)
 	return mark;
 }
 
-void tls_read(fds_word word, const void *buf, size_t n, uint32_t mark)
+typedef void moved(int fd, fds_word word, const struct iovec *iov, size_t n_iov, size_t n,
+		   uint32_t mark);
+
+static void hand_on(moved *to, fds_word word, const void *buf, size_t n, uint32_t mark)
 {
 	const struct iovec v = { (void *) buf, n };
 	const int error = errno;
 
 	if (enter()) {
-		traffic_read(stream_fd(word), word, &v, 1, n, mark);
+		to(stream_fd(word), word, &v, 1, n, mark);
 		leave(error);
 	}
 }
 
+void tls_read(fds_word word, const void *buf, size_t n, uint32_t mark)
+{
+	hand_on(traffic_read, word, buf, n, mark);
+}
+
 void tls_wrote(fds_word word, const void *buf, size_t n, uint32_t mark)
 {
-	const struct iovec v = { (void *) buf, n };
-	const int error = errno;
-
-	if (enter()) {
-		traffic_wrote(stream_fd(word), word, &v, 1, n, mark);
-		leave(error);
-	}
+	hand_on(traffic_wrote, word, buf, n, mark);
 }
 
 void tls_read_end(fds_word word, int error)
