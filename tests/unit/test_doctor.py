@@ -12,8 +12,8 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
-import traceback
+
+from cases import Skip, needs_a_plain_shim, run
 
 TOOL, SHIM = (os.path.abspath(p) for p in sys.argv[1:3])
 ROOT = os.geteuid() == 0
@@ -23,10 +23,6 @@ WAYS = ['connect', 'http1', 'http2', 'tls', 'context']
 USUAL = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 MUTATIONS = 300  # a second; tests/fuzz/fuzz_binary has millions
 GLIBC = b'/lib64/ld-linux-x86-64.so.2\0'
-
-
-class Skip(Exception):
-    """Raised in a case that this machine cannot run; its text is the reason."""
 
 
 def environment(**more):
@@ -288,7 +284,7 @@ def other_namespaces_are_named(_):
 
 
 def the_preload_file_of_all_programs_is_read(p):
-    needs_a_plain_shim()
+    needs_a_plain_shim(SHIM)
     tame = compiled(p, 'tame.so', 'int tame(void) { return -1; }', '-shared', '-fPIC')
     etc = os.path.join(p, 'etc')
     os.mkdir(etc)
@@ -302,14 +298,8 @@ def the_preload_file_of_all_programs_is_read(p):
     assert found == [tame], found
 
 
-def needs_a_plain_shim():
-    with open(SHIM, 'rb') as f:
-        if re.search(rb'__[at]san_init', f.read()):
-            raise Skip('a sanitized shim cannot be preloaded into a plain sh')
-
-
 def a_process_says_whether_the_shim_is_in_it(_):
-    needs_a_plain_shim()
+    needs_a_plain_shim(SHIM)
     with Child() as child:
         told = Told(child.pid, 2)
         assert told.says('shim', 'not loaded') and 'not loaded' in told.reason()
@@ -324,7 +314,7 @@ def a_process_says_whether_the_shim_is_in_it(_):
 
 
 def other_preloads_are_shown(p):
-    needs_a_plain_shim()
+    needs_a_plain_shim(SHIM)
     other = compiled(p, 'other.so', 'int connect(void) { return -1; }', '-shared', '-fPIC')
     tame = compiled(p, 'tame.so', 'int tame(void) { return -1; }', '-shared', '-fPIC')
     copy = shutil.copy(SHIM, os.path.join(p, 'copy.so'))
@@ -339,7 +329,7 @@ def other_preloads_are_shown(p):
 
 
 def a_filter_of_the_process_is_doubt(p):
-    needs_a_plain_shim()
+    needs_a_plain_shim(SHIM)
     code = r'''
         #include <linux/filter.h>
         #include <linux/seccomp.h>
@@ -361,7 +351,7 @@ def a_filter_of_the_process_is_doubt(p):
 
 
 def mapped_libraries_are_seen_in_a_process(p):
-    needs_a_plain_shim()
+    needs_a_plain_shim(SHIM)
     bundled = compiled(p, 'cygrpc.so', 'const char *const t __attribute__((used)) = '
                        '"boringssl/ssl/handshake_client.cc";', '-shared', '-fPIC')
     code = (f'import ctypes, sys; ctypes.CDLL("{bundled}"); import ssl; print(flush=True); '
@@ -482,22 +472,7 @@ INSTALLED = [
 
 def main():
     cases = {'made': MADE, 'installed': INSTALLED}[sys.argv[3]]
-    failed = 0
-    print(f'1..{len(cases)}')
-    for number, case in enumerate(cases, 1):
-        verdict, note = 'ok', ''
-        with tempfile.TemporaryDirectory(prefix='agentshim-doctor.') as path:
-            try:
-                case(os.path.realpath(path))
-            except Skip as reason:
-                note = f' # SKIP {reason}'
-            except Exception:  # pylint: disable=broad-except
-                verdict = 'not ok'
-                failed += 1
-                for line in traceback.format_exc().splitlines():
-                    print('#', line.encode('ascii', 'backslashreplace').decode())
-        print(f'{verdict} {number} - {case.__name__}{note}', flush=True)
-    return 1 if failed else 0
+    return run(cases, os.path.realpath, 'agentshim-doctor.')
 
 
 if __name__ == '__main__':

@@ -17,10 +17,10 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import time
-import traceback
+
+from cases import Skip, needs_a_plain_shim, run
 
 TOOL, LAY, SHIM = (os.path.abspath(p) for p in sys.argv[1:4])
 ROOT = os.geteuid() == 0
@@ -32,10 +32,6 @@ CONTROL_AT = 60
 
 # C0 but for the newline that ends a line, DEL, and C1 as it is written in UTF-8.
 CONTROLS = re.compile(rb'[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]')
-
-
-class Skip(Exception):
-    """Raised in a case that this machine cannot run; its text is the reason."""
 
 
 class Place:
@@ -1016,14 +1012,8 @@ def a_full_disk_is_no_success(p):
 
 # ---- run ----
 
-def needs_a_plain_shim():
-    with open(SHIM, 'rb') as f:
-        if re.search(rb'__[at]san_init', f.read()):
-            raise Skip('a sanitized shim cannot be preloaded into a plain sh')
-
-
 def run_sets_the_preload_and_becomes_the_command(p):
-    needs_a_plain_shim()
+    needs_a_plain_shim(SHIM)
     def preloaded(**more):
         done = p.tool('run', '--', 'sh', '-c', 'echo "$LD_PRELOAD $$"; exit 7', env=p.env(**more))
         assert done.returncode == 7 and done.stderr == b'', done
@@ -1040,7 +1030,7 @@ def run_sets_the_preload_and_becomes_the_command(p):
 
 
 def run_says_what_settings_are_not_understood(p):
-    needs_a_plain_shim()
+    needs_a_plain_shim(SHIM)
     done = p.tool('run', 'true', env=p.env(AGENTSHIM_TIMEOUT='30 parsecs', AGENTSHIM_MODE='\x1b'))
     assert done.returncode == 0
     assert b'agentshim: AGENTSHIM_TIMEOUT: found "30 parsecs"' in done.stderr
@@ -1049,7 +1039,7 @@ def run_says_what_settings_are_not_understood(p):
 
 
 def the_mode_of_a_running_service_is_shown(p):
-    needs_a_plain_shim()
+    needs_a_plain_shim(SHIM)
     with socket.create_server(('127.0.0.1', 0)) as server:
         code = f'import socket; socket.create_connection(("127.0.0.1", {server.getsockname()[1]}))'
         p.ok('run', sys.executable, '-c', code, env=p.env(AGENTSHIM_MODE='observe'))
@@ -1059,7 +1049,7 @@ def the_mode_of_a_running_service_is_shown(p):
 
 
 def run_ends_as_env_does_without_a_command(p):
-    needs_a_plain_shim()
+    needs_a_plain_shim(SHIM)
     plain = p.write('plain', b'text', 0o644)
     for command, status in (('/no/such', 127), ('no-such-command', 127), ('', 127), (plain, 126),
                             (p.path, 126)):
@@ -1356,22 +1346,7 @@ def main():
     # nohup, and `&` in a script, leave these ignored; what the cases start is to hear them.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
-    failed = 0
-    print(f'1..{len(CASES)}')
-    for number, case in enumerate(CASES, 1):
-        verdict, note = 'ok', ''
-        with tempfile.TemporaryDirectory(prefix='agentshim-tool.') as path:
-            try:
-                case(Place(path))
-            except Skip as reason:
-                note = f' # SKIP {reason}'
-            except Exception:  # pylint: disable=broad-except
-                verdict = 'not ok'
-                failed += 1
-                for line in traceback.format_exc().splitlines():
-                    print('#', line.encode('ascii', 'backslashreplace').decode())
-        print(f'{verdict} {number} - {case.__name__}{note}', flush=True)
-    return 1 if failed else 0
+    return run(CASES, Place, 'agentshim-tool.')
 
 
 if __name__ == '__main__':
