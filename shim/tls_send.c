@@ -160,7 +160,7 @@ static ssize_t send_all(struct sending *s)
 		} else if (!cut(s, &rc)) {
 			return rc;
 		} else if (t->held.fed == 0) {
-			t->held.fed = s->n - t->held.done; /* never: but no loop without an end */
+			t->held.fed = s->n - t->held.done; /* we may not look: as it stands */
 		}
 	}
 	t->held.done = 0;

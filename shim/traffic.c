@@ -785,33 +785,37 @@ void traffic_wrote(int fd, fds_word word, const struct iovec *iov, size_t n_iov,
 	traffic_leave(word, STREAM_OUT);
 }
 
+static void skip(struct traffic *t, int fd, fds_word word, enum http1_side side, uint64_t n)
+{
+	struct http1 *p = machine(t, side);
+	enum http1_stop stop;
+
+	do {
+		uint64_t used;
+
+		stop = http1_skip(p, n, &used);
+		n -= used;
+		if (side == HTTP1_RESPONSES)
+			on_answer(t, fd, word, stop);
+		else if (stop == HTTP1_OPAQUE)
+			traffic_opaque(t, fd, word, p);
+	} while (stop != HTTP1_MORE);
+}
+
 void traffic_skipped(int fd, fds_word word, size_t n, uint32_t mark)
 {
 	struct traffic *t = traffic_enter(word, STREAM_OUT);
-	enum http1_stop stop;
-	uint64_t left = n;
 
 	if (t == NULL)
 		return;
 
 	const enum http1_side side = side_of(t, STREAM_OUT);
-	struct http1 *p = machine(t, side);
 
 	check_mark(t, STREAM_OUT, mark);
-	if (multiplexed(t, side)) {
+	if (multiplexed(t, side))
 		h2_skip(t, fd, word, side, n);
-		left = 0;
-	}
-	do {
-		uint64_t used;
-
-		stop = http1_skip(p, left, &used);
-		left -= used;
-		if (p == &t->responses)
-			on_answer(t, fd, word, stop);
-		else if (stop == HTTP1_OPAQUE)
-			traffic_opaque(t, fd, word, p);
-	} while (stop != HTTP1_MORE);
+	else
+		skip(t, fd, word, side, n);
 	if (t->inbound && settings->trace)
 		current_wrote(only(t));
 	traffic_leave(word, STREAM_OUT);
